@@ -1,0 +1,69 @@
+"""`prosl VERB`: one table of verbs; a verb's module is imported only when it is called."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from prosl_lightning.errors import ProSLError, UsageError
+from prosl_lightning.version import __version__
+
+# verb -> (module with `main(arguments)`, one line of help)
+VERBS: dict[str, tuple[str, str]] = {
+    "demo": ("demo", "train a small encoder on a synthetic set and show what it learnt (minutes, no data needed)"),
+    "prepare": ("prepare", "raw skeleton files -> one archive"),
+    "fit": ("fit", "train an encoder: prosl fit --config ntu60.yaml --data.root DIR"),
+    "knn": ("knn", "nearest-neighbour accuracy of a trained encoder"),
+    "linear": ("linear", "linear evaluation of a trained encoder"),
+    "configs": ("configs", "list the packaged configurations, or print one"),
+}
+
+
+def _help() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items()]
+    return "\n".join(
+        ["usage: prosl VERB [options]", "", "Progressive semantic learning of skeleton representations.", "", *lines, "",
+         "prosl VERB --help tells the options of a verb; prosl --version the version."]
+    )  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        arguments: The command line without the program's name; None takes the process's.
+
+    Returns:
+        Exit code: 0 done, 1 an error in data or files, 2 an error in the command line.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    verb, rest = arguments[0], arguments[1:]
+    if verb in ("--version", "version"):
+        print(f"prosl-lightning {__version__}")
+        return 0
+    if verb not in VERBS:
+        close = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"verbs are {', '.join(VERBS)}"
+        print(f"prosl: error: unknown verb '{verb}'; {hint}", file=sys.stderr)
+        return 2
+    try:
+        return importlib.import_module(f"prosl_lightning.commands.{VERBS[verb][0]}").main(rest) or 0
+    except ProSLError as error:
+        if os.environ.get("PROSL_DEBUG"):
+            raise
+        print(f"prosl {verb}: error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        print(f"prosl {verb}: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+"""`prosl configs`: list the packaged configurations, or print one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prosl_lightning.commands.parsing import packaged_configs, resolve_config
+from prosl_lightning.errors import UsageError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """List all names with their first comment line, or print the named configuration."""
+    if any(argument.startswith("-") for argument in arguments):
+        print(
+            "usage: prosl configs [NAME]\n\nWithout NAME the packaged configurations are listed, with it one is printed."
+        )
+        return 0 if arguments[0] in ("-h", "--help") else 2
+    if len(arguments) > 1:
+        raise UsageError(f"prosl configs takes one name, found {len(arguments)}")
+    if arguments:
+        print(Path(resolve_config(arguments[0])).read_text(encoding="utf-8"), end="")
+        return 0
+    for name, file in packaged_configs().items():
+        first = file.read_text(encoding="utf-8").splitlines()[0]
+        print(f"{name:<12} {first.lstrip('# ')}")
+    return 0

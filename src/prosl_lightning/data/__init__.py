@@ -1,0 +1,1 @@
+"""Raw files to one archive to batches on the device."""

@@ -1,0 +1,186 @@
+"""SkeletonDataModule: rows of an archive by index, as padded batches on the training device."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
+
+from prosl_lightning._lightning import pl
+from prosl_lightning.data.archive import Archive
+from prosl_lightning.data.batch import SkeletonBatch
+from prosl_lightning.errors import UsageError
+
+# The archive moves to the GPU when it takes at most this share of the memory that is free there.
+_RESIDENT_SHARE = 0.5
+
+
+class ArchiveRows(Dataset[SkeletonBatch]):
+    """Some rows of an archive. Indexing with a list of positions gives one batch, gathered in one go.
+
+    Args:
+        archive: Where the frames are.
+        rows: Archive rows, (n,) int64. A batch's `index` counts within them: 0 to n - 1.
+        resident: The archive's frames on the training device, (F, C, V, M), or None to read the memory map.
+    """
+
+    def __init__(self, archive: Archive, rows: np.ndarray, resident: Tensor | None = None) -> None:
+        self._archive, self._rows, self._resident = archive, rows, resident
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, position: int) -> SkeletonBatch:
+        return self.__getitems__([position])
+
+    def __getitems__(self, positions: Sequence[int]) -> SkeletonBatch:
+        """Batch of the given positions, padded with zeros to its longest sequence."""
+        index = np.asarray(positions, dtype=np.int64)
+        rows = self._rows[index]
+        lengths, offsets = self._archive.lengths[rows], self._archive.offsets[rows]
+        joints = self._gather_mapped(offsets, lengths) if self._resident is None else self._gather(offsets, lengths)
+        small = torch.from_numpy(np.stack([lengths, index, self._archive.labels[rows]])).to(joints.device)
+        # Frames are stored (T, C, V, M); the public order is a view of it.
+        return SkeletonBatch(joints.permute(0, 2, 1, 3, 4), small[0], small[1], small[2])
+
+    def _gather_mapped(self, offsets: np.ndarray, lengths: np.ndarray) -> Tensor:
+        frames = self._archive.frames
+        joints = np.zeros((len(offsets), lengths.max(), *frames.shape[1:]), frames.dtype)
+        for target, offset, length in zip(joints, offsets, lengths, strict=True):
+            target[:length] = frames[offset : offset + length]
+        return torch.from_numpy(joints)
+
+    def _gather(self, offsets: np.ndarray, lengths: np.ndarray) -> Tensor:
+        assert self._resident is not None
+        time = np.arange(lengths.max())
+        inside = time < lengths[:, None]
+        flat = np.where(inside, offsets[:, None] + time, 0)
+        device = self._resident.device
+        joints = self._resident[torch.from_numpy(flat).to(device)]
+        return joints * torch.from_numpy(inside).to(device)[..., None, None, None]
+
+
+def _as_is(batch: SkeletonBatch) -> SkeletonBatch:
+    return batch
+
+
+class SkeletonDataModule(pl.LightningDataModule):
+    """Serves an archive made by `prosl prepare` to :class:`ProSLModule` and to the evaluations.
+
+    The archive is resident on the GPU where it fits, memory-mapped otherwise; views are made from whole batches by the
+    module, so no worker processes are needed.
+
+    Args:
+        root: Folder of the archive.
+        protocol: Split rule stored in the archive, e.g. `x-sub`, `x-view`, `x-set`, or `all`.
+        stream: What the encoder is to see: `joint`, `bone` or `motion`. The module derives it; here it is a check.
+        batch_size: Training sequences per step and process.
+        eval_batch_size: Sequences per batch when features are extracted.
+        resident: Whether the archive lives on the GPU; `auto` decides by its size.
+        seed: Of the order of the training sequences.
+
+    Attributes:
+        archive: The open archive (after `setup`).
+        train_rows: Archive rows of the training set, (num_samples,).
+        test_rows: Archive rows of the test set.
+    """
+
+    archive: Archive
+    train_rows: np.ndarray
+    test_rows: np.ndarray
+
+    def __init__(
+        self,
+        root: str,
+        protocol: str = "x-sub",
+        stream: Literal["joint", "bone", "motion"] = "joint",
+        batch_size: int = 64,
+        eval_batch_size: int = 256,
+        resident: bool | Literal["auto"] = "auto",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if value < 1:
+                raise UsageError(f"{name} is {value}; it must be at least 1")
+        self.root, self.protocol, self.stream = root, protocol, stream
+        self.batch_size, self.eval_batch_size, self.resident, self.seed = batch_size, eval_batch_size, resident, seed
+        self._frames: Tensor | None = None
+
+    @property
+    def layout(self) -> Any:
+        """Skeleton layout of the archive."""
+        return self.archive.layout
+
+    @property
+    def num_bodies(self) -> int:
+        """Persons per frame."""
+        return self.archive.num_bodies
+
+    @property
+    def num_samples(self) -> int:
+        """Number of training sequences."""
+        return len(self.train_rows)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What a checkpoint keeps about its data, as plain data."""
+        return {
+            "data": self.archive.meta.get("source", ""),
+            "normalisation": self.archive.meta.get("recipe", {}),
+            "layout": self.layout.to_plain(),
+            "num_bodies": self.num_bodies,
+            "protocol": self.protocol,
+            "stream": self.stream,
+            "class_names": list(self.archive.class_names),
+            "num_samples": self.num_samples,
+        }
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the archive, apply the protocol, and move the frames to the GPU where they fit.
+
+        Raises:
+            DataError: The archive is missing or damaged.
+            UsageError: It has no such protocol, or the training set is smaller than a batch.
+        """
+        self.archive = Archive.open(self.root)
+        self.train_rows, self.test_rows = self.archive.split(self.protocol)
+        world = self.trainer.world_size if self.trainer is not None else 1
+        if stage == "fit" and self.num_samples < self.batch_size * world:
+            raise UsageError(
+                f"batch_size is {self.batch_size} on {world} process(es), but the training set of protocol "
+                f"'{self.protocol}' in {self.root} has only {self.num_samples} sequences: lower batch_size"
+            )
+        device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
+        if self._frames is None and self._fits(device):
+            self._frames = torch.from_numpy(np.array(self.archive.frames)).to(device)
+        # Batches are gathered by index in well under a millisecond; workers would only copy them.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+
+    def _fits(self, device: torch.device) -> bool:
+        if device.type != "cuda" or self.resident is False:
+            return False
+        free, _ = torch.cuda.mem_get_info(device)
+        return self.resident is True or self.archive.frames.nbytes <= _RESIDENT_SHARE * free
+
+    def train_dataloader(self) -> DataLoader[SkeletonBatch]:
+        """Shuffled training batches; the order follows from seed and epoch alone, incomplete batches are dropped."""
+        dataset = ArchiveRows(self.archive, self.train_rows, self._frames)
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
+        # In one process too: its order is drawn from its own generator, and Lightning tells it the epoch.
+        sampler = DistributedSampler(dataset, num_replicas=world, rank=rank, shuffle=True, seed=self.seed)
+        return DataLoader(
+            dataset, batch_size=self.batch_size, sampler=sampler, drop_last=True, collate_fn=_as_is, num_workers=0
+        )
+
+    def feature_dataloader(self, part: Literal["train", "test"] = "train") -> DataLoader[SkeletonBatch]:
+        """Every sequence of the training (or test) set once, in order, not augmented."""
+        rows = self.train_rows if part == "train" else self.test_rows
+        dataset = ArchiveRows(self.archive, rows, self._frames)
+        return DataLoader(dataset, batch_size=self.eval_batch_size, shuffle=False, collate_fn=_as_is, num_workers=0)

@@ -1,0 +1,83 @@
+"""Linear evaluation: one fully connected layer on frozen features.
+
+The protocol's crop is fixed, so features are extracted once and the layer is trained on the table; that is the same
+protocol as encoding every clip again in each epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prosl_lightning.evaluation.features import FeatureTables
+from prosl_lightning.seeds import generator
+
+
+class LinearResult(NamedTuple):
+    """Accuracies in percent on the test set.
+
+    Attributes:
+        accuracy: After the last epoch: the figure to report.
+        best_accuracy: Of the best epoch, chosen on the test set as many peers do.
+        classifier: The trained layer.
+        losses: Training loss of each step.
+    """
+
+    accuracy: float
+    best_accuracy: float
+    classifier: nn.Linear
+    losses: list[float]
+
+
+def linear_evaluation(
+    tables: FeatureTables,
+    num_classes: int,
+    *,
+    epochs: int = 80,
+    milestones: Sequence[int] = (50, 70),
+    learning_rate: float = 2.0,
+    batch_size: int = 1024,
+    seed: int = 0,
+    classifier: nn.Linear | None = None,
+    order: Callable[[int], Tensor] | None = None,
+) -> LinearResult:
+    """Train a linear classifier by HiCo's protocol (SGD, momentum 0.9, no weight decay, no normalisation).
+
+    Args:
+        tables: Features and classes of both parts.
+        num_classes: Number of classes.
+        epochs: Passes over the training set.
+        milestones: Epochs (0-based) at whose start the learning rate is divided by ten.
+        learning_rate: Of SGD.
+        batch_size: Features per step; the last batch of an epoch may be smaller.
+        seed: Of the initial weights, N(0, 0.01), and of the order.
+        classifier: A layer to train instead of a fresh one.
+        order: Epoch -> permutation of the training rows, instead of the seed's.
+    """
+    device = tables.train.device
+    if classifier is None:
+        classifier = nn.Linear(tables.train.shape[1], num_classes, device=device)
+        with torch.no_grad():
+            classifier.weight.copy_(torch.randn(classifier.weight.shape, generator=generator("cpu", seed)) * 0.01)
+            classifier.bias.zero_()
+    optimizer = torch.optim.SGD(classifier.parameters(), lr=learning_rate, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(milestones), gamma=0.1)
+    losses: list[Tensor] = []
+    accuracies: list[float] = []
+    for epoch in range(epochs):
+        rows = order(epoch) if order else torch.randperm(len(tables.train), generator=generator("cpu", seed, epoch))
+        for batch in rows.to(device).split(batch_size):
+            loss = F.cross_entropy(classifier(tables.train[batch]), tables.train_labels[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+        schedule.step()
+        with torch.no_grad():
+            right = classifier(tables.test).argmax(dim=1) == tables.test_labels
+        accuracies.append(100 * float(right.double().mean()))
+    return LinearResult(accuracies[-1], max(accuracies), classifier, torch.stack(losses).tolist())

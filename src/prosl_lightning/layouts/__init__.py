@@ -1,0 +1,1 @@
+"""Skeleton layouts shipped with the library, one YAML file each."""

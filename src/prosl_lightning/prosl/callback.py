@@ -1,0 +1,94 @@
+"""CodebookCallback: rebuilds the semantic codebook from the key encoder's features between epochs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from prosl_lightning._lightning import pl
+from prosl_lightning.prosl.diagnostics import codebook_metrics
+from prosl_lightning.prosl.extract import extract, iterate
+from prosl_lightning.prosl.importance import joint_importance
+from prosl_lightning.prosl.kmeans import Backend, kmeans
+from prosl_lightning.prosl.losses import mean_cosine
+from prosl_lightning.prosl.module import ProSLModule
+from prosl_lightning.seeds import derive_seed, generator
+
+# Sequences whose joints are left out in one go; V + 1 forwards each, so this bounds the memory of the measurement.
+_IMPORTANCE_CHUNK = 32
+
+
+class CodebookCallback(pl.Callback):
+    """Builds the codebook before the first semantic epoch and after every later one.
+
+    :class:`ProSLModule` adds one by itself; give the trainer your own to choose the backend. Logs, under `codebook/`,
+    cluster sizes, churn, mean cosine between features (near 1 is collapse), mean cosine to the own centroid, and, where
+    the data have labels, NMI, ARI and pair precision. Labels never reach the training.
+
+    Args:
+        backend: k-means backend, `auto` (FAISS where installed), `faiss` or `torch`.
+    """
+
+    def __init__(self, backend: Backend = "auto") -> None:
+        self.backend: Backend = backend
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Build the first codebook where no earlier epoch's end did: a run that starts in the semantic stage."""
+        if self._wanted(pl_module, trainer.current_epoch) and not pl_module.codebook.is_built:
+            self.build(trainer, pl_module, trainer.current_epoch)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Build the next epoch's codebook now, so that this epoch's checkpoint already holds it."""
+        following = trainer.current_epoch + 1
+        is_last = trainer.max_epochs not in (None, -1) and following >= trainer.max_epochs
+        if self._wanted(pl_module, following) and not is_last:
+            self.build(trainer, pl_module, following)
+
+    @staticmethod
+    def _wanted(module: pl.LightningModule, epoch: int) -> bool:
+        return isinstance(module, ProSLModule) and module.is_semantic_epoch(epoch)
+
+    @torch.no_grad()
+    def build(self, trainer: pl.Trainer, module: ProSLModule, epoch: int) -> None:
+        """Cluster the training set for `epoch`, measure joint importance, log what was found."""
+        datamodule = trainer.datamodule  # type: ignore[attr-defined]
+        seed = derive_seed(module.hparams["seed"], epoch)
+        was_training = module.training
+        module.eval()
+        features, classes = extract(
+            module, datamodule.feature_dataloader(), lambda batch: module.key_features(module.prepare(batch)),
+            datamodule.num_samples,
+        )  # fmt: skip
+        codebook, num_clusters = module.codebook, module.hparams["num_clusters"]
+        previous = codebook.assignment if codebook.is_built else None
+        start = codebook.centroids if codebook.is_built else None
+        found = kmeans(features, num_clusters, seed=seed, start=start, backend=self.backend)
+        centroids, assignment = trainer.strategy.broadcast((found.centroids.cpu(), found.assignment.cpu()))
+        codebook.update(centroids.to(features.device), assignment.to(features.device))
+        codebook.importance = self._importance(module, datamodule, seed).to(codebook.centroids)
+        module.train(was_training)
+        metrics = codebook_metrics(codebook.assignment, num_clusters, previous=previous, classes=classes)
+        metrics["mean_cosine"] = float(mean_cosine(features))
+        metrics["own_centroid_cosine"] = found.mean_cosine
+        module.log_dict({f"codebook/{name}": value for name, value in metrics.items()}, on_step=False, on_epoch=True)
+
+    @staticmethod
+    def _importance(module: ProSLModule, datamodule: object, seed: int) -> Tensor:
+        """Semantic coefficients: the mean over a random part of the training set (V,), or every sample's (N, V)."""
+        options = module.hparams
+        count = datamodule.num_samples  # type: ignore[attr-defined]
+        per_sample = options["importance"] == "sample"
+        wanted = torch.ones(count, dtype=torch.bool)
+        if not per_sample and options["importance_samples"] < count:
+            wanted[torch.randperm(count, generator=generator("cpu", seed))[options["importance_samples"] :]] = False
+        table = torch.zeros(count, module.layout.num_joints, device=module.device)
+        for batch in iterate(module, datamodule.feature_dataloader()):  # type: ignore[attr-defined]
+            rows = wanted[batch.index.cpu()].nonzero().squeeze(1).to(module.device)
+            if len(rows) == 0:
+                continue
+            view = module.prepare(batch)[rows]
+            for part, index in zip(
+                view.split(_IMPORTANCE_CHUNK), batch.index[rows].split(_IMPORTANCE_CHUNK), strict=True
+            ):
+                table[index] = joint_importance(module.key_features, part)
+        return table if per_sample else table[wanted.to(table.device)].mean(dim=0)

@@ -1,0 +1,108 @@
+"""Checks of options and data before training starts: one clear error beats a traceback an hour later."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from prosl_lightning.errors import DataError, UsageError
+from prosl_lightning.skeleton import SkeletonLayout
+
+if TYPE_CHECKING:
+    from prosl_lightning.prosl.module import ProSLModule
+
+_POSITIVE = (
+    "num_bodies", "num_frames", "bank_size", "temperature", "min_crop_frames", "num_clusters",
+    "semantic_temperature", "importance_samples", "learning_rate",
+)  # fmt: skip
+_CHOICES = {
+    "stream": ("joint", "bone", "motion"),
+    "bank_wrap": ("full", "reference"),
+    "filtered_terms": ("all", "instance"),
+    "kl_direction": ("semantic-to-query", "query-to-semantic"),
+    "importance": ("dataset", "sample"),
+}
+
+
+def check_options(options: Mapping[str, Any], layout: SkeletonLayout, corrupted: int, masked: int) -> None:
+    """Refuse hyper-parameters that cannot work.
+
+    Raises:
+        UsageError: Names the option, what it was and what it may be.
+    """
+    for name in _POSITIVE:
+        if not options[name] > 0:
+            raise UsageError(f"{name} is {options[name]}; it must be greater than 0")
+    for name, allowed in _CHOICES.items():
+        if options[name] not in allowed:
+            raise UsageError(f"{name} is '{options[name]}'; it must be one of {', '.join(allowed)}")
+    if not 0 <= options["momentum"] < 1:
+        raise UsageError(f"momentum is {options['momentum']}; it must be in [0, 1)")
+    low, high = options["crop_ratio"]
+    if not 0 < low <= high <= 1:
+        raise UsageError(f"crop_ratio is {[low, high]}; it must be 0 < low <= high <= 1")
+    for name, value in (("corrupted_joints", corrupted), ("masked_joints", masked)):
+        if not 0 < value < layout.num_joints:
+            raise UsageError(f"{name} is {value}; layout '{layout.name}' allows 1 to {layout.num_joints - 1}")
+
+
+def check_data(module: ProSLModule, datamodule: Any) -> None:
+    """Refuse data that the module was not built for.
+
+    Args:
+        module: The module that is about to be trained.
+        datamodule: The trainer's data module, or None where it was given plain loaders.
+
+    Raises:
+        UsageError: Codebook building is impossible, or an option contradicts the data.
+        DataError: Layout or number of bodies differ.
+    """
+    options = module.hparams
+    if options["semantic"] and not hasattr(datamodule, "feature_dataloader"):
+        found = "plain loaders" if datamodule is None else type(datamodule).__name__
+        raise UsageError(
+            f"the codebook needs a data module with num_samples and feature_dataloader(), found {found}: "
+            "see SkeletonDataModule, or train the base method alone with semantic=False"
+        )
+    if options["semantic"] and datamodule.num_samples < options["num_clusters"]:
+        raise UsageError(
+            f"num_clusters is {options['num_clusters']} but the training set has only {datamodule.num_samples} samples"
+        )
+    layout = getattr(datamodule, "layout", None)
+    if layout is not None and (layout.name, layout.num_joints) != (module.layout.name, module.layout.num_joints):
+        raise DataError(
+            f"the model was built for layout '{module.layout.name}' ({module.layout.num_joints} joints), "
+            f"the data have '{layout.name}' ({layout.num_joints} joints)"
+        )
+    for name in ("num_bodies", "stream"):
+        value = getattr(datamodule, name, None)
+        if value is not None and value != options[name]:
+            raise DataError(f"the model was built for {name}={options[name]}, the data module has {name}={value}")
+    batch_size = getattr(datamodule, "batch_size", None)
+    if batch_size is not None and batch_size > options["bank_size"]:
+        raise UsageError(
+            f"batch_size is {batch_size}, more than bank_size {options['bank_size']}: lower one, raise the other"
+        )
+
+
+def explain_empty_confident_set(module: ProSLModule) -> None:
+    """Warn, once per run, that no sample of a whole epoch entered the semantic loss, and say why."""
+    if getattr(module, "_warned_empty", False):
+        return
+    module._warned_empty = True
+    temperature, count = module.hparams["semantic_temperature"], module.hparams["num_clusters"]
+    # A sample on its own centroid and at right angles to all others: what a good sample looks like.
+    reachable = math.exp(1 / temperature) / (math.exp(1 / temperature) + count - 1)
+    cause = (
+        f"with {count} clusters and semantic temperature {temperature:g} a sample on its centroid and orthogonal to the "
+        f"others reaches only {reachable:.4f}; set confidence_threshold to 'relative'"
+        if reachable <= module.confidence_threshold
+        else "the features do not separate the centroids yet; start the semantic stage later"
+    )
+    warnings.warn(
+        f"no sample passed the confidence threshold {module.confidence_threshold:.4f} in epoch {module.current_epoch}, "
+        f"so the semantic loss was 0: {cause}",
+        stacklevel=2,
+    )

@@ -1,0 +1,68 @@
+"""A queue of key features and of the samples they came from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prosl_lightning.errors import UsageError
+
+BankWrap = Literal["full", "reference"]
+
+
+class MemoryBank(nn.Module):
+    """First-in, first-out store of unit features; all its state is persistent, so checkpoints carry it.
+
+    Features start as random unit vectors. `index` names the training sample of each row, -1 for the initial noise:
+    semantic labels are looked up when they are used and so are always those of the current codebook.
+
+    Args:
+        size: Number of samples the bank remembers, K.
+        feature_size: Length D of a feature.
+        levels: Features per sample; the bank has `size * levels` rows.
+        wrap: Where the write position wraps: ``full`` uses every row; ``reference`` repeats the public HiCo code, whose
+            position wraps at `size`, so that rows beyond what one pass from there writes stay noise for ever.
+
+    Attributes:
+        features: (size * levels, D), unit length.
+        index: (size * levels,) int64.
+        pointer: Next row to write, scalar int64.
+    """
+
+    features: Tensor
+    index: Tensor
+    pointer: Tensor
+
+    def __init__(self, size: int, feature_size: int, levels: int = 1, wrap: BankWrap = "full") -> None:
+        super().__init__()
+        rows = size * levels
+        self._wrap = rows if wrap == "full" else size
+        self.register_buffer("features", F.normalize(torch.randn(rows, feature_size), dim=1))
+        self.register_buffer("index", torch.full((rows,), -1, dtype=torch.int64))
+        self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def enqueue(self, features: Tensor, index: Tensor) -> None:
+        """Write a batch over the oldest rows: sample after sample, the levels of a sample side by side.
+
+        Args:
+            features: (N, D) or (N, levels, D), unit length.
+            index: Training row of each sample, (N,) int64.
+
+        Raises:
+            UsageError: The batch does not fit into the bank.
+        """
+        rows = features.reshape(-1, features.shape[-1])
+        if len(rows) > len(self.features):
+            raise UsageError(
+                f"a batch of {len(index)} samples writes {len(rows)} rows, the memory bank has {len(self.features)}: "
+                "lower the batch size or raise bank_size"
+            )
+        where = (self.pointer + torch.arange(len(rows), device=rows.device)) % len(self.features)
+        # A new tensor, because the losses of this step still need the old one for their gradient.
+        self.features = self.features.index_copy(0, where, rows.to(self.features.dtype))
+        self.index = self.index.index_copy(0, where, index.repeat_interleave(len(rows) // len(index)))
+        self.pointer = (self.pointer + len(rows)) % self._wrap

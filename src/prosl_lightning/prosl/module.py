@@ -1,0 +1,365 @@
+"""ProSLModule: the LightningModule that trains a skeleton encoder by progressive semantic learning."""
+
+from __future__ import annotations
+
+import copy
+import time
+from contextlib import nullcontext
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from prosl_lightning._lightning import pl
+from prosl_lightning.data.batch import SkeletonBatch
+from prosl_lightning.encoders import build_encoder
+from prosl_lightning.errors import UsageError
+from prosl_lightning.prosl.base import base_method
+from prosl_lightning.prosl.checks import check_data, check_options, explain_empty_confident_set
+from prosl_lightning.prosl.codebook import SemanticCodebook
+from prosl_lightning.prosl.importance import mask_probability
+from prosl_lightning.prosl.initialise import load_initial_weights
+from prosl_lightning.prosl.losses import KLDirection, branch_kl_loss, contrastive_loss, mean_cosine, semantic_loss
+from prosl_lightning.prosl.memory_bank import BankWrap, MemoryBank
+from prosl_lightning.prosl.step_log import StepLog
+from prosl_lightning.seeds import generator, seeded
+from prosl_lightning.skeleton import SkeletonLayout
+from prosl_lightning.views import (
+    ContrastiveView,
+    SemanticView,
+    centre_view,
+    draw_joints,
+    mask_joints,
+    to_stream,
+)
+
+Stream = Literal["joint", "bone", "motion"]
+Projections = dict[str, Tensor]
+
+# The paper's threshold 0.027 was chosen at k = 65; this is the same confidence relative to a uniform guess (1 / k).
+RELATIVE_THRESHOLD = 0.027 * 65
+
+
+class ProSLModule(pl.LightningModule):
+    """Progressive semantic learning (Qin et al., Machine Learning, 2025) on top of a contrastive base method.
+
+    Up to `semantic_start` the encoder learns by contrast: L_CL + L_KL (Eq. 11). From then on a codebook of semantic
+    centroids, rebuilt after every epoch by :class:`CodebookCallback`, steers it: L_OptCL + L_KL + L_Sem + L_Sem'
+    (Eq. 12), and the semantic branch masks joints by their importance. Defaults are the paper's; `docs/paper.md` lists
+    what it leaves open. Works with any data module that yields :class:`SkeletonBatch` and offers `num_samples` and
+    `feature_dataloader()` (the training set once, in order, not augmented).
+
+    Args:
+        base: Base contrastive method: `hico-lstm`, `hico-gru` or `hico-transformer`.
+        base_args: Further arguments of its encoder, e.g. `{hidden_size: 128}`.
+        layout: Skeleton layout, a packaged name or a description as plain data.
+        num_bodies: Persons per sequence.
+        num_frames: Frames of a view, the encoder's clip length.
+        stream: What the encoder sees: `joint`, `bone` or `motion`.
+        bank_size: Samples each memory bank remembers.
+        bank_wrap: `full`, or `reference` for the public HiCo code's write position.
+        temperature: Of the contrast and of the KL loss.
+        momentum: Of the key encoder's moving average.
+        crop_ratio: Smallest and largest share of a sequence that a view covers.
+        min_crop_frames: Shortest crop in frames.
+        corrupted_joints: Joints zeroed or jittered in a corrupted view; None is 60 % (15 of 25).
+        spatial_flip: Whether the semantic view may swap left and right; turn it off where classes are left/right twins.
+        semantic: False trains the base method alone: no semantic branch, no codebook.
+        semantic_start: First epoch (0-based) of the semantic stage.
+        num_clusters: Number of semantic centroids.
+        semantic_temperature: Of the softmax over centroids.
+        confidence_threshold: Smallest confidence of a sample in the semantic loss, or `relative`: 1.755 / num_clusters.
+        filtered_terms: Contrast terms whose same-label negatives are excluded: `all`, or the `instance` term only.
+        masked_joints: Joints the semantic branch masks; None is 60 % (15 of 25).
+        kl_direction: `semantic-to-query` as printed in the paper, or `query-to-semantic`.
+        importance: Joint importance per `dataset` or per `sample`.
+        importance_samples: Sequences drawn to measure the data set's importance.
+        learning_rate: Of SGD.
+        sgd_momentum: Of SGD.
+        weight_decay: Of SGD, on all parameters.
+        milestones: Epochs at which the learning rate is divided by ten.
+        init_from: Checkpoint, the public HiCo code's or our own, to take the encoder's weights from.
+        seed: Of every random draw in training; the initial weights come from torch's global generator.
+
+    Raises:
+        UsageError: An option is out of range or names something unknown.
+    """
+
+    def __init__(
+        self,
+        base: str = "hico-lstm",
+        base_args: dict[str, Any] | None = None,
+        layout: str | dict[str, Any] = "kinect-v2",
+        num_bodies: int = 2,
+        num_frames: int = 64,
+        stream: Stream = "joint",
+        bank_size: int = 2048,
+        bank_wrap: BankWrap = "full",
+        temperature: float = 0.2,
+        momentum: float = 0.999,
+        crop_ratio: tuple[float, float] = (0.1, 1.0),
+        min_crop_frames: int = 64,
+        corrupted_joints: int | None = None,
+        spatial_flip: bool = True,
+        semantic: bool = True,
+        semantic_start: int = 400,
+        num_clusters: int = 65,
+        semantic_temperature: float = 1.0,
+        confidence_threshold: float | Literal["relative"] = 0.027,
+        filtered_terms: Literal["all", "instance"] = "all",
+        masked_joints: int | None = None,
+        kl_direction: KLDirection = "semantic-to-query",
+        importance: Literal["dataset", "sample"] = "dataset",
+        importance_samples: int = 1024,
+        learning_rate: float = 0.01,
+        sgd_momentum: float = 0.9,
+        weight_decay: float = 1e-4,
+        milestones: tuple[int, ...] = (350,),
+        init_from: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.layout = SkeletonLayout.of(layout)
+        layout = self.layout.to_plain()  # what the checkpoint stores must not depend on a file of the user's
+        crop_ratio, milestones = list(crop_ratio), list(milestones)  # type: ignore[assignment]
+        self.save_hyperparameters()
+        options = self.hparams
+        self.base = base_method(base)
+        sixty_percent = round(0.6 * self.layout.num_joints)
+        self.masked_joints = sixty_percent if masked_joints is None else masked_joints
+        corrupted = sixty_percent if corrupted_joints is None else corrupted_joints
+        self.confidence_threshold = (
+            RELATIVE_THRESHOLD / num_clusters if confidence_threshold == "relative" else float(confidence_threshold)
+        )
+        check_options(options, self.layout, corrupted, self.masked_joints)
+        crop = {"num_frames": num_frames, "crop_ratio": tuple(crop_ratio), "min_crop_frames": min_crop_frames}
+        self.contrastive_view = ContrastiveView(corrupted_joints=corrupted, **crop)
+        self.semantic_view = SemanticView(mirror=self.layout.mirror, spatial_flip=spatial_flip, **crop)
+        self.query_encoder = build_encoder(
+            self.base.encoder, layout=self.layout, num_bodies=num_bodies, num_frames=num_frames, **(base_args or {})
+        )
+        self.key_encoder = copy.deepcopy(self.query_encoder).requires_grad_(False)
+        self.banks = self._build_banks()
+        self.codebook = SemanticCodebook()
+        self._update_average = get_ema_multi_avg_fn(momentum)
+        self._log = StepLog()
+        self._epoch_began = 0.0
+
+    def _build_banks(self) -> nn.ModuleDict:
+        shape = (1, 3, self.hparams["num_frames"], self.layout.num_joints, self.hparams["num_bodies"])
+        was_training = self.query_encoder.training
+        with torch.no_grad():  # one look at the projections tells how many levels each has
+            projections = self.query_encoder.eval().project(torch.zeros(shape))
+        self.query_encoder.train(was_training)
+        size, wrap = self.hparams["bank_size"], self.hparams["bank_wrap"]
+        return nn.ModuleDict(
+            {
+                term.key: MemoryBank(size, projection.shape[-1], projection[0].numel() // projection.shape[-1], wrap)
+                for term in self.base.terms
+                for projection in [projections[term.key]]
+            }
+        )
+
+    # ---------------------------------------------------------------------------------------------- using the encoder
+
+    def forward(self, joints: Tensor) -> Tensor:
+        """Downstream features (N, D) of encoder inputs (N, C, T, V, M), T = `num_frames`, in the module's stream."""
+        return self.query_encoder(joints)
+
+    def prepare(self, batch: SkeletonBatch) -> Tensor:
+        """The fixed view used to judge an encoder: centre crop of 95 %, resized, in the module's stream."""
+        view = centre_view(batch.joints, batch.length, self.hparams["num_frames"])
+        return to_stream(view, self.hparams["stream"], self.layout.parents)
+
+    def embed(self, batch: SkeletonBatch) -> Tensor:
+        """Downstream features (N, D) of a batch of sequences, not normalised."""
+        return self.query_encoder(self.prepare(batch))
+
+    def key_features(self, joints: Tensor) -> Tensor:
+        """Unit features (N, P) that the codebook clusters, of encoder inputs (N, C, T, V, M)."""
+        return F.normalize(self.key_encoder.project(joints)[self.base.semantic], dim=-1)
+
+    # --------------------------------------------------------------------------------------------------- one step
+
+    @property
+    def stage(self) -> Literal["contrast", "semantic"]:
+        """Stage of the current epoch: `contrast` (Eq. 11) or `semantic` (Eq. 12)."""
+        return "semantic" if self.is_semantic_epoch(self.current_epoch) and self.codebook.is_built else "contrast"
+
+    def is_semantic_epoch(self, epoch: int) -> bool:
+        """Whether epoch number `epoch` (0-based) is steered by the codebook."""
+        return bool(self.hparams["semantic"]) and epoch >= self.hparams["semantic_start"]
+
+    def training_step(self, batch: SkeletonBatch, batch_idx: int) -> Tensor:
+        """Views, three branches, loss and enqueue of one batch.
+
+        Returns:
+            The total loss, Eq. 11 or Eq. 12.
+        """
+        seeds = (self.hparams["seed"], self.current_epoch, batch_idx, self.global_rank)
+        draw = generator(batch.joints.device, *seeds)
+        views = self.draw_views(batch, draw)
+        has_dropout = getattr(self.query_encoder, "has_dropout", False)
+        with seeded(self.device, *seeds) if has_dropout else nullcontext():
+            metrics = self.losses(*views, batch.index)
+        self._log_step(metrics)
+        return metrics["loss"]
+
+    def draw_views(self, batch: SkeletonBatch, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Independent query, key and (unless the semantic parts are off) semantic views, (N, C, F, V, M) each."""
+        parents, stream = self.layout.parents, self.hparams["stream"]
+        query, key = (
+            to_stream(self.contrastive_view(batch.joints, batch.length, draw), stream, parents) for _ in range(2)
+        )
+        if not self.hparams["semantic"]:
+            return query, key, None
+        semantic = to_stream(self.semantic_view(batch.joints, batch.length, draw), stream, parents)
+        joints = draw_joints(self._mask_probability(batch.index), self.masked_joints, len(batch.index), draw)
+        return query, key, mask_joints(semantic, joints)
+
+    def _mask_probability(self, index: Tensor) -> Tensor:
+        importance = self.codebook.importance
+        if self.stage == "contrast" or importance.numel() == 0:
+            return torch.full((self.layout.num_joints,), 1 / self.layout.num_joints, device=index.device)
+        return mask_probability(importance[index] if importance.dim() == 2 else importance)
+
+    def losses(self, query_view: Tensor, key_view: Tensor, semantic_view: Tensor | None, index: Tensor) -> Projections:
+        """Run the branches on given views, update the key encoder and the banks, and return the losses.
+
+        The order is the public HiCo code's: query forward, moving average, key forward, losses against the banks as
+        they were, enqueue.
+
+        Args:
+            query_view: (N, C, T, V, M).
+            key_view: Same shape.
+            semantic_view: Same shape, or None without the semantic branch.
+            index: Training rows, (N,).
+
+        Returns:
+            Scalars by name; `loss` is the total and carries the gradient.
+        """
+        # Query and semantic branch share their weights, so they go through as one batch.
+        both = query_view if semantic_view is None else torch.cat([query_view, semantic_view])
+        projected = {name: F.normalize(p, dim=-1) for name, p in self.query_encoder.project(both).items()}
+        query = {name: p[: len(index)] for name, p in projected.items()}
+        with torch.no_grad():
+            self._update_key_encoder()
+            key = {name: F.normalize(p, dim=-1) for name, p in self.key_encoder.project(key_view).items()}
+        metrics = self._contrast(query, key, index)
+        total = torch.stack(list(metrics.values())).sum()
+        metrics["contrast"] = total
+        if semantic_view is not None:
+            semantic = projected[self.base.semantic][len(index) :]
+            extra, observed = self._semantic(query[self.base.semantic], semantic, index)
+            total = total + torch.stack(list(extra.values())).sum()
+            metrics |= extra | observed
+        metrics["mean_cosine"] = mean_cosine(query[self.base.semantic].detach())
+        for name, bank in self.banks.items():
+            bank.enqueue(key[name], index)
+        return {"loss": total} | metrics
+
+    def _contrast(self, query: Projections, key: Projections, index: Tensor) -> Projections:
+        """One loss per contrast term, same-label negatives excluded in the semantic stage (Eq. 1 or 5)."""
+        losses = {}
+        for term in self.base.terms:
+            bank = self.banks[term.key]
+            anchor, positives = query[term.query], key[term.key]
+            anchor = anchor[:, 0] if anchor.dim() == 3 else anchor
+            positives = positives if positives.dim() == 3 else positives.unsqueeze(1)
+            filtered = self.hparams["filtered_terms"] == "all" or term.key == self.base.semantic
+            excluded = self.codebook.excluded(index, bank.index) if filtered and self.stage == "semantic" else None
+            losses[term.name] = contrastive_loss(
+                anchor, positives, bank.features, self.hparams["temperature"], excluded
+            ).mean()
+        return losses
+
+    def _semantic(self, query: Tensor, semantic: Tensor, index: Tensor) -> tuple[Projections, Projections]:
+        """L_KL, and in the semantic stage L_Sem and L_Sem' (Eq. 10, 2, 9); and what to watch beside them."""
+        bank = self.banks[self.base.semantic]
+        temperature, direction = self.hparams["temperature"], self.hparams["kl_direction"]
+        losses = {"kl": branch_kl_loss(semantic, query, bank.features, temperature, direction).mean()}
+        if self.stage == "contrast":
+            return losses, {}
+        observed = {"excluded_share": self.codebook.excluded(index, bank.index).float().mean()}
+        labels = self.codebook.labels_of(index)
+        for name, features in (("semantic_query", query), ("semantic_branch", semantic)):
+            result = semantic_loss(
+                features,
+                self.codebook.centroids,
+                labels,
+                self.hparams["semantic_temperature"],
+                self.confidence_threshold,
+            )
+            losses[name] = result.loss
+            observed[f"confident_share_{name.removeprefix('semantic_')}"] = result.confident.float().mean()
+        return losses, observed
+
+    def _update_key_encoder(self) -> None:
+        self._update_average(list(self.key_encoder.parameters()), list(self.query_encoder.parameters()), None)
+
+    # ------------------------------------------------------------------------------------------------ Lightning hooks
+
+    def configure_optimizers(self) -> Any:
+        """SGD with momentum; the learning rate is divided by ten at each milestone."""
+        options = self.hparams
+        optimizer = torch.optim.SGD(
+            self.query_encoder.parameters(),
+            lr=options["learning_rate"],
+            momentum=options["sgd_momentum"],
+            weight_decay=options["weight_decay"],
+        )
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(options["milestones"]), gamma=0.1)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+
+    def configure_callbacks(self) -> Any:
+        """The codebook callback, unless the trainer has one of the user's."""
+        from prosl_lightning.prosl.callback import CodebookCallback
+
+        present = any(isinstance(callback, CodebookCallback) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        return [] if present or not self.hparams["semantic"] else [CodebookCallback()]
+
+    def setup(self, stage: str) -> None:
+        """Check that the data fit and, in a fresh run, take over the weights of `init_from`."""
+        if stage != "fit":
+            return
+        check_data(self, getattr(self.trainer, "datamodule", None))
+        # A resumed run gets its weights from the checkpoint; the file it once started from may be gone.
+        if self.hparams["init_from"] and self.trainer.ckpt_path is None:
+            load_initial_weights(self, self.hparams["init_from"])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the recipe of the data beside the weights, so that evaluation needs only the checkpoint."""
+        datamodule = getattr(self._trainer, "datamodule", None) if self._trainer is not None else None
+        checkpoint["recipe"] = dict(getattr(datamodule, "recipe", {}))
+
+    def on_train_epoch_start(self) -> None:
+        """Start the epoch's clock and metrics."""
+        self._log.pop()
+        self._epoch_began = time.perf_counter()
+
+    def _log_step(self, metrics: Projections) -> None:
+        values = self._log.add(metrics)
+        step, every = self.global_step, getattr(self.trainer, "log_every_n_steps", 0)
+        if not every or (step + 1) % every:
+            return
+        named = dict(zip((f"train/{name}" for name in metrics), values.tolist(), strict=True))
+        self.log("loss", named["train/loss"], prog_bar=True, logger=False)
+        named["train/learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        for logger in self.loggers:
+            logger.log_metrics(named, step=step)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's means, its stage and speed; warn when no sample was confident."""
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        seconds = time.perf_counter() - self._epoch_began
+        means = self._log.pop()
+        if not means:
+            return
+        if means.get("confident_share_query") == 0:
+            explain_empty_confident_set(self)
+        batch_size = getattr(self.trainer.train_dataloader, "batch_size", None) or 0
+        self.log("stage", 2.0 if self.stage == "semantic" else 1.0, prog_bar=True)
+        self.log("epoch/samples_per_second", batches * batch_size * self.trainer.world_size / seconds)
+        self.log_dict({f"epoch/{name}": value for name, value in means.items()})

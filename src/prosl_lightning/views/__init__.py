@@ -1,0 +1,21 @@
+"""A padded batch of clips to augmented views, batched, on whatever device the batch is on."""
+
+from prosl_lightning.views.contrastive import ContrastiveView
+from prosl_lightning.views.crop import centre_crop, centre_view, crop_resize, draw_crop
+from prosl_lightning.views.joint_mask import choose_joints, draw_joints, mask_joints
+from prosl_lightning.views.semantic import SemanticView
+from prosl_lightning.views.streams import STREAMS, to_stream
+
+__all__ = [
+    "STREAMS",
+    "ContrastiveView",
+    "SemanticView",
+    "centre_crop",
+    "centre_view",
+    "choose_joints",
+    "crop_resize",
+    "draw_crop",
+    "draw_joints",
+    "mask_joints",
+    "to_stream",
+]

@@ -1,0 +1,228 @@
+"""ProSLModule under a Trainer: stages, logs, checkpoints, resuming, other people's data modules."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
+
+from prosl_lightning import CodebookCallback, ProSLModule, SkeletonDataModule
+from prosl_lightning.errors import DataError, UsageError
+
+
+def _trainer(folder: Path, epochs: int, *callbacks: Callback, **options) -> pl.Trainer:
+    every = ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1, every_n_epochs=1, save_on_train_epoch_end=True)
+    return pl.Trainer(
+        default_root_dir=folder, max_epochs=epochs, accelerator="cpu", enable_progress_bar=False,
+        enable_model_summary=False, log_every_n_steps=2, callbacks=[every, *callbacks],
+        logger=options.pop("logger", False), **options,
+    )  # fmt: skip
+
+
+def _fit(folder: Path, archive: Path, options: dict, epochs: int, *callbacks, ckpt_path=None, **trainer) -> ProSLModule:
+    pl.seed_everything(0, verbose=False)
+    module = ProSLModule(**options)
+    data = SkeletonDataModule(str(archive), batch_size=8, eval_batch_size=16)
+    _trainer(folder, epochs, *callbacks, **trainer).fit(module, datamodule=data, ckpt_path=ckpt_path)
+    return module
+
+
+class _Watch(Callback):
+    """Remembers the stage and the codebook's state in each epoch."""
+
+    def __init__(self):
+        self.stages, self.assignments = [], []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if batch_idx == 0:
+            self.stages.append(pl_module.stage)
+            self.assignments.append(pl_module.codebook.assignment.clone())
+
+
+def test_stages_follow_the_schedule_and_the_codebook_is_rebuilt(tmp_path, tiny_archive, tiny_options):
+    watch = _Watch()
+    module = _fit(tmp_path, tiny_archive, tiny_options, 4, watch)
+    assert watch.stages == ["contrast", "semantic", "semantic", "semantic"]
+    assert [len(assignment) for assignment in watch.assignments] == [0, 36, 36, 36]
+    assert set(watch.assignments[1].tolist()) <= set(range(4))
+    assert module.codebook.importance.shape == (25,)
+    assert float(module.codebook.importance.min()) >= 0
+    # Key encoder: a moving average, neither the query's weights nor where it began
+    query, key = (torch.cat([p.flatten() for p in e.parameters()]) for e in (module.query_encoder, module.key_encoder))
+    assert not torch.equal(query, key)
+    assert all(not p.requires_grad for p in module.key_encoder.parameters())
+
+
+@pytest.mark.parametrize("base", ["hico-gru", "hico-transformer"])
+@pytest.mark.parametrize("importance", ["dataset", "sample"])
+def test_a_resumed_run_is_bit_identical(tmp_path, tiny_archive, tiny_options, base, importance):
+    options = tiny_options | {"base": base, "importance": importance}
+    if base == "hico-transformer":
+        options["base_args"] = {"hidden_size": 16, "projection_size": 8, "num_heads": 2, "dropout": 0.3}
+    whole = _fit(tmp_path / "whole", tiny_archive, options, 4)
+    for stop in (1, 2):  # at the end of the warm-up, and within the semantic stage
+        checkpoint = tmp_path / "whole" / f"epoch={stop - 1}.ckpt"
+        resumed = _fit(tmp_path / f"from{stop}", tiny_archive, options, 4, ckpt_path=checkpoint)
+        for name, value in whole.state_dict().items():
+            assert torch.equal(value, resumed.state_dict()[name]), (stop, name)
+
+
+def test_dropout_draws_differ_between_steps_but_not_between_runs(tmp_path, tiny_archive, tiny_options):
+    module = ProSLModule(**tiny_options | {
+        "base": "hico-transformer", "base_args": {"hidden_size": 16, "num_heads": 2, "dropout": 0.5},
+    })  # fmt: skip
+    before = torch.get_rng_state()
+    _trainer(tmp_path, 1).fit(module, datamodule=SkeletonDataModule(str(tiny_archive), batch_size=8))
+    assert module.query_encoder.has_dropout
+    assert before.shape == torch.get_rng_state().shape
+
+
+def test_checkpoints_open_with_weights_only_and_rebuild_the_module(tmp_path, tiny_archive, tiny_options):
+    module = _fit(tmp_path, tiny_archive, tiny_options, 2)
+    path = tmp_path / "epoch=1.ckpt"
+    content = torch.load(path, weights_only=True)
+    assert content["recipe"]["protocol"] == "x-sub"
+    assert content["recipe"]["class_names"] == ["a", "b", "c"]
+    assert content["recipe"]["layout"] == "kinect-v2"
+    loaded = ProSLModule.load_from_checkpoint(path)
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name]), name
+
+
+def test_every_term_and_diagnostic_reaches_the_log(tmp_path, tiny_archive, tiny_options):
+    logger = CSVLogger(tmp_path)
+    _fit(tmp_path, tiny_archive, tiny_options, 3, logger=logger)
+    rows = list(csv.DictReader((Path(logger.log_dir) / "metrics.csv").open()))
+    terms = ("clip", "part", "temporal", "spatial", "instance")
+    last = [row for row in rows if row["epoch/loss"]][-1]
+    total = sum(float(last[f"epoch/{name}"]) for name in (*terms, "kl", "semantic_query", "semantic_branch"))
+    assert float(last["epoch/loss"]) == pytest.approx(total, rel=1e-5)
+    assert float(last["epoch/contrast"]) == pytest.approx(sum(float(last[f"epoch/{name}"]) for name in terms), rel=1e-5)
+    assert 0 < float(last["epoch/excluded_share"]) < 1
+    assert float(last["stage"]) == 2
+    assert float(last["epoch/samples_per_second"]) > 0
+    steps = [row for row in rows if row["train/loss"]]
+    assert len(steps) == 3 * 4 // 2
+    assert {float(row["train/learning_rate"]) for row in steps} == {0.01}
+    codebook = [row for row in rows if row["codebook/nmi"]]
+    assert len(codebook) == 2
+    assert 0 <= float(codebook[-1]["codebook/churn"]) <= 1
+    assert float(codebook[-1]["codebook/size_max"]) >= 36 / 4
+
+
+def test_the_baseline_is_one_flag(tmp_path, tiny_archive, tiny_options):
+    module = _fit(tmp_path, tiny_archive, tiny_options | {"semantic": False}, 2)
+    assert module.stage == "contrast"
+    assert not module.codebook.is_built
+    draw = torch.Generator().manual_seed(0)
+    batch = next(iter(_data(tiny_archive).train_dataloader()))
+    assert module.draw_views(batch, draw)[2] is None
+
+
+def _data(archive: Path) -> SkeletonDataModule:
+    data = SkeletonDataModule(str(archive), batch_size=8)
+    data.setup()
+    return data
+
+
+def test_the_users_own_codebook_callback_wins(tmp_path, tiny_archive, tiny_options):
+    own = CodebookCallback(backend="torch")
+    _fit(tmp_path, tiny_archive, tiny_options, 2, own)
+    trainer = pl.Trainer(default_root_dir=tmp_path, callbacks=[own], logger=False, enable_checkpointing=False)
+    module = ProSLModule(**tiny_options)
+    module.trainer = trainer
+    assert module.configure_callbacks() == []
+
+
+class _Foreign(pl.LightningDataModule):
+    """Someone else's data module: the contract and nothing more."""
+
+    def __init__(self, inner: SkeletonDataModule):
+        super().__init__()
+        self._inner, self.num_samples = inner, inner.num_samples
+
+    def train_dataloader(self):
+        return self._inner.train_dataloader()
+
+    def feature_dataloader(self):
+        return self._inner.feature_dataloader()
+
+
+def test_a_foreign_data_module_needs_only_the_contract(tmp_path, tiny_archive, tiny_options):
+    module = ProSLModule(**tiny_options)
+    _trainer(tmp_path, 2).fit(module, datamodule=_Foreign(_data(tiny_archive)))
+    assert len(module.codebook.assignment) == 36
+    with pytest.raises(UsageError, match="feature_dataloader"):
+        _trainer(tmp_path, 2).fit(ProSLModule(**tiny_options), _data(tiny_archive).train_dataloader())
+
+
+def test_training_starts_from_another_runs_weights(tmp_path, tiny_archive, tiny_options):
+    first = _fit(tmp_path, tiny_archive, tiny_options | {"semantic": False}, 1)
+    path = str(tmp_path / "epoch=0.ckpt")
+
+    class Stop(Callback):
+        def on_train_start(self, trainer, pl_module):
+            self.weights = {k: v.clone() for k, v in pl_module.state_dict().items()}
+            trainer.should_stop = True
+
+    stop = Stop()
+    _fit(tmp_path / "second", tiny_archive, tiny_options | {"init_from": path}, 1, stop)
+    for name, value in first.query_encoder.state_dict().items():
+        assert torch.equal(stop.weights[f"query_encoder.{name}"], value)
+        assert torch.equal(stop.weights[f"key_encoder.{name}"], value)
+    other = tiny_options | {"init_from": path, "base_args": {"hidden_size": 24, "num_layers": 1}}
+    with pytest.raises(DataError, match="init_from: the encoder in .* does not fit"):
+        _fit(tmp_path / "third", tiny_archive, other, 1)
+
+
+def test_an_empty_confident_set_warns_once_with_the_cause(tmp_path, tiny_archive, tiny_options):
+    options = tiny_options | {"confidence_threshold": 0.99}
+    with pytest.warns(UserWarning, match="reaches only 0.4754; set confidence_threshold to 'relative'") as record:
+        module = _fit(tmp_path, tiny_archive, options, 4)
+    assert sum("no sample passed" in str(warning.message) for warning in record) == 1
+    assert np.isfinite(torch.cat([p.flatten() for p in module.parameters()]).detach().numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layout": "kinect-v1"}, "layout 'kinect-v1' .20 joints.* 'kinect-v2' .25 joints"),
+        ({"num_bodies": 1}, "num_bodies=1.*num_bodies=2"),
+        ({"stream": "bone"}, "stream=bone.*stream=joint"),
+        ({"num_clusters": 37}, "num_clusters is 37 .* only 36"),
+        ({"bank_size": 4}, "batch_size is 8, more than bank_size 4"),
+    ],
+)
+def test_data_that_do_not_fit_the_model_are_named(tmp_path, tiny_archive, tiny_options, change, message):
+    with pytest.raises((DataError, UsageError), match=message):
+        _fit(tmp_path, tiny_archive, tiny_options | change, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"base": "hico-lstn"}, "unknown base method 'hico-lstn': known are hico-lstm"),
+        ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"momentum": 1.0}, "momentum is 1.0"),
+        ({"stream": "joints"}, "stream is 'joints'; it must be one of joint, bone, motion"),
+        ({"masked_joints": 25}, "masked_joints is 25; layout 'kinect-v2' allows 1 to 24"),
+        ({"crop_ratio": (0.5, 0.1)}, "crop_ratio"),
+        ({"base_args": {"hiden_size": 8}}, "hiden_size"),
+        ({"layout": "kinect-v3"}, "unknown layout 'kinect-v3'"),
+    ],
+)
+def test_wrong_options_are_named(change, message):
+    with pytest.raises(UsageError, match=message):
+        ProSLModule(**change)
+
+
+def test_a_training_set_smaller_than_a_batch_is_an_error(tmp_path, tiny_archive, tiny_options):
+    data = SkeletonDataModule(str(tiny_archive), batch_size=37)
+    with pytest.raises(UsageError, match="batch_size is 37 .* only 36 sequences"):
+        _trainer(tmp_path, 1).fit(ProSLModule(**tiny_options | {"bank_size": 64}), datamodule=data)
