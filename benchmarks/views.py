@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from prosl_lightning.allocator import keep_freed_memory
 from prosl_lightning.skeleton import SkeletonLayout
 from prosl_lightning.views import ContrastiveView, SemanticView
 from prosl_lightning.views.contrastive import ContrastiveDraw
@@ -128,8 +129,8 @@ def reference_batch(clips: np.ndarray, length: np.ndarray, rng: np.random.Genera
 
 
 def batched(joints: torch.Tensor, length: torch.Tensor, generator: torch.Generator, views: int) -> list[torch.Tensor]:
-    out = CONTRASTIVE.pair(joints, length, generator)
-    return [*out, SEMANTIC(joints, length, generator)] if views == 3 else [*out]
+    out = [CONTRASTIVE(joints, length, generator), CONTRASTIVE(joints, length, generator)]
+    return [*out, SEMANTIC(joints, length, generator)] if views == 3 else out
 
 
 def as_contrastive_draw(draws: list[dict]) -> ContrastiveDraw:
@@ -202,6 +203,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
 
     batches = []

@@ -39,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit code: 0 done, 1 an error in data or files, 2 an error in the command line.
+
+    Raises:
+        SystemExit: After a verb's `--help` (0), and where the verb's parser found the error (2).
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):

@@ -1,4 +1,4 @@
-"""The losses against the public HiCo code's numbers and against slow float64 recomputations of the paper's equations."""
+"""The losses against the public HiCo code and against slow float64 recomputations of the paper's equations."""
 
 from __future__ import annotations
 

@@ -11,13 +11,11 @@ from prosl_lightning.errors import UsageError
 
 def main(arguments: Sequence[str]) -> int:
     """List all names with their first comment line, or print the named configuration."""
-    if any(argument.startswith("-") for argument in arguments):
-        print(
-            "usage: prosl configs [NAME]\n\nWithout NAME the packaged configurations are listed, with it one is printed."
-        )
-        return 0 if arguments[0] in ("-h", "--help") else 2
-    if len(arguments) > 1:
-        raise UsageError(f"prosl configs takes one name, found {len(arguments)}")
+    if set(arguments) & {"-h", "--help"}:
+        print("usage: prosl configs [NAME]\n\nLists the packaged configurations, or prints the named one.")
+        return 0
+    if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
+        raise UsageError(f"takes one name and no options, found {' '.join(arguments)}")
     if arguments:
         print(Path(resolve_config(arguments[0])).read_text(encoding="utf-8"), end="")
         return 0

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from prosl_lightning._lightning import NAMESPACE, pl, submodule
-from prosl_lightning.allocator import keep_freed_memory
-from prosl_lightning.commands.parsing import ShortUsageParser, resolve_config_arguments
-from prosl_lightning.commands.run_folder import SaveConfig, newest_checkpoint, report_changed_options
+from prosl_lightning._lightning import pl, submodule
+from prosl_lightning.commands.parsing import ShortUsageParser, resolve_config_arguments, resolve_config_variable
+from prosl_lightning.commands.quiet import silence_lightning
+from prosl_lightning.commands.run_folder import SaveConfig, check_resumable, newest_checkpoint
 from prosl_lightning.data.archive import Archive
 from prosl_lightning.data.datamodule import SkeletonDataModule
-from prosl_lightning.errors import DataError
+from prosl_lightning.errors import DataError, MissingExtraError, ProSLError, UsageError
+from prosl_lightning.figures.callback import FigureLogger
+from prosl_lightning.prosl.checks import check_data
+from prosl_lightning.prosl.initialise import load_initial_weights
 from prosl_lightning.prosl.module import ProSLModule
 
 _cli = submodule("cli")
 _callbacks = submodule("callbacks")
 _loggers = submodule("loggers")
+_Misconfiguration: type[Exception] = submodule("utilities.exceptions").MisconfigurationException
 
 # What `--help` shows for options that are read from the archive.
 _FROM_ARCHIVE = {"layout": "from the archive", "num_bodies": 0}
 
 
-class _Parser(ShortUsageParser, _cli.LightningArgumentParser):  # type: ignore[misc, name-defined]
+class _Parser(ShortUsageParser, _cli.LightningArgumentParser):  # type: ignore[name-defined]
     """Lightning's parser with short errors."""
 
 
-class StageProgressBar(_callbacks.TQDMProgressBar):  # type: ignore[misc, name-defined]
+class StageProgressBar(_callbacks.TQDMProgressBar):  # type: ignore[name-defined]
     """Lightning's progress bar with the name of the stage."""
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
@@ -39,7 +42,7 @@ class StageProgressBar(_callbacks.TQDMProgressBar):  # type: ignore[misc, name-d
         return metrics | {"stage": getattr(pl_module, "stage", "")}
 
 
-class FitCLI(_cli.LightningCLI):  # type: ignore[misc, name-defined]
+class FitCLI(_cli.LightningCLI):  # type: ignore[name-defined]
     """LightningCLI with fixed classes, whose model takes its skeleton from the archive."""
 
     @staticmethod
@@ -56,11 +59,13 @@ class FitCLI(_cli.LightningCLI):  # type: ignore[misc, name-defined]
         parser.add_argument("--checkpoint_every", type=int, default=50, help="keep a checkpoint every so many epochs")
 
     def _parse_ckpt_path(self) -> None:
-        """Keep the configuration as given: Lightning would overwrite it with the checkpoint's, command line included."""
+        """Keep the configuration as given: Lightning would put the checkpoint's over it, command line included."""
 
     def before_instantiate_classes(self) -> None:
         """Take the skeleton from the archive, and find the checkpoint that `last` means."""
         config = self.config[self.subcommand]
+        if config.checkpoint_every < 1:
+            raise UsageError(f"checkpoint_every is {config.checkpoint_every}; it must be at least 1")
         archive = Archive.open(config.data.root)
         found = {"layout": archive.layout.to_plain(), "num_bodies": archive.num_bodies}
         for name, value in found.items():
@@ -70,32 +75,82 @@ class FitCLI(_cli.LightningCLI):  # type: ignore[misc, name-defined]
                 raise DataError(f"model.{name} is {config.model[name]}, the archive {config.data.root} has {value}")
         if config.get("ckpt_path") == "last":
             config.ckpt_path = str(newest_checkpoint(Path(config.trainer.default_root_dir)))
-        if config.get("ckpt_path"):
-            report_changed_options(Path(config.ckpt_path), config.model.as_dict())
+
+    def instantiate_classes(self) -> None:
+        """Build model, data and trainer; what Lightning says about an option that cannot be becomes one line."""
+        try:
+            super().instantiate_classes()
+        except ProSLError:
+            raise
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("wandb", "wandb") if "wandb" in str(error) else UsageError(str(error)) from error
+        except (ValueError, TypeError, _Misconfiguration) as error:
+            raise UsageError((str(error).strip() or repr(error)).splitlines()[0]) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """A trainer with a CSV log, checkpoints, the saved configuration and the stage in the progress bar."""
         options = self._get(self.config_init, "trainer")
         root = Path(options.default_root_dir)
-        callbacks = list(options.callbacks or [])
-        callbacks.append(SaveConfig(self.parser, self.config[self.subcommand], self.subcommand, root))
-        if not any(isinstance(callback, _callbacks.ModelCheckpoint) for callback in callbacks):
+        loggers = _with_csv(options.logger, root)
+        given = options.callbacks or []
+        given = given if isinstance(given, list | tuple) else [given]
+        save = SaveConfig(self._parser(self.subcommand), self.config[self.subcommand], root)
+        callbacks: list[Any] = [*given, save]
+
+        def lacks(kind: type) -> bool:
+            return not any(isinstance(callback, kind) for callback in given)
+
+        if lacks(_callbacks.ModelCheckpoint) and options.enable_checkpointing is not False:
             callbacks += _checkpoints(root / "checkpoints", self._get(self.config_init, "checkpoint_every"))
-        has_bar = any(isinstance(callback, _callbacks.ProgressBar) for callback in callbacks)
-        if options.enable_progress_bar is not False and not has_bar:
+        if lacks(_callbacks.ProgressBar) and options.enable_progress_bar is not False:
             callbacks.append(StageProgressBar(refresh_rate=5))
-        return super().instantiate_trainer(logger=_with_csv(options.logger, root), callbacks=callbacks, **kwargs)
+        if lacks(FigureLogger) and any(hasattr(logger, "log_image") for logger in loggers or []):
+            callbacks.append(FigureLogger())
+        return super().instantiate_trainer(logger=loggers, callbacks=callbacks, **kwargs)
+
+    def before_fit(self) -> None:
+        """Refuse what cannot work before anything is written, and say what is going to be trained."""
+        self.datamodule.setup("fit")
+        check_data(self.model, self.datamodule)
+        checkpoint = self.config_init[self.subcommand].get("ckpt_path")
+        if self.model.hparams["init_from"] and not checkpoint:
+            load_initial_weights(self.model, self.model.hparams["init_from"])
+        done = check_resumable(Path(checkpoint), self.model, self.datamodule) if checkpoint else 0
+        if self.trainer.is_global_zero:
+            _announce(self.model, self.datamodule, self.trainer)
+            if checkpoint:
+                print(f"going on from {checkpoint}, {done} epochs done", flush=True)
+
+    def after_fit(self) -> None:
+        """Say where the result is."""
+        last = Path(self.trainer.default_root_dir) / "checkpoints" / "last.ckpt"
+        if self.trainer.is_global_zero and last.is_file():
+            print(f"\n{last} holds {self.trainer.current_epoch} epochs; judge it:")
+            print(f"  prosl knn --ckpt {last} --data.root {self.datamodule.root}")
+
+
+def _announce(module: ProSLModule, data: SkeletonDataModule, trainer: pl.Trainer) -> None:
+    options, layout = module.hparams, module.layout
+    weights = sum(parameter.numel() for parameter in module.query_encoder.parameters())
+    print(f"model  {options['base']}, {weights / 1e6:.2f} million weights, {options['stream']} stream")
+    print(
+        f"data   {data.root}, {data.protocol}: {data.num_samples} sequences for training, {layout.num_joints} joints "
+        f"({layout.name}), {data.num_bodies} {'body' if data.num_bodies == 1 else 'bodies'}"
+    )
+    semantic = f"semantic from epoch {options['semantic_start']}" if options["semantic"] else "no semantic stage"
+    print(f"run    {trainer.default_root_dir}: {trainer.max_epochs} epochs, {semantic}", flush=True)
 
 
 def _with_csv(configured: Any, root: Path) -> Any:
-    """The user's loggers and a CSV logger beside them; False stays: no log at all."""
+    """A CSV logger and the user's loggers; False stays: no log at all."""
     if configured is False:
         return False
     loggers = list(configured) if isinstance(configured, list | tuple) else [configured]
     loggers = [logger for logger in loggers if logger not in (None, True)]
     if not any(isinstance(logger, _loggers.CSVLogger) for logger in loggers):
-        loggers.insert(0, _loggers.CSVLogger(root, name="logs"))
-    return loggers
+        loggers.append(_loggers.CSVLogger(root, name="logs"))
+    # Lightning calls the first logger's folder the run's, and only the CSV logger has one for each run.
+    return sorted(loggers, key=lambda logger: not isinstance(logger, _loggers.CSVLogger))
 
 
 def _checkpoints(folder: Path, every: int) -> list[Any]:
@@ -110,18 +165,13 @@ def _checkpoints(folder: Path, every: int) -> list[Any]:
     return [last, kept]
 
 
-class _NoTips(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Drop Lightning's advertising lines."""
-        return "Tip" not in record.getMessage()
-
-
 def main(arguments: Sequence[str]) -> None:
     """Run `prosl fit`."""
-    keep_freed_memory()
-    logging.getLogger(f"{NAMESPACE}.utilities.rank_zero").addFilter(_NoTips())
+    silence_lightning()
+    resolve_config_variable()
     rest, saved = resolve_config_arguments(arguments), sys.argv
-    sys.argv = ["prosl", "fit", *rest]  # LightningCLI warns when it is given arguments beside the process's own
+    # LightningCLI warns when it is given arguments beside the process's own, and starts further processes from these.
+    sys.argv = [saved[0], "fit", *rest]
     try:
         FitCLI(
             ProSLModule,
@@ -130,7 +180,7 @@ def main(arguments: Sequence[str]) -> None:
             save_config_callback=None,
             parser_class=_Parser,
             parser_kwargs={"prog": "prosl", "default_env": True, "env_prefix": "PROSL"},
-            trainer_defaults={"default_root_dir": "runs/prosl", "max_epochs": 450},
+            trainer_defaults={"default_root_dir": "runs/prosl", "max_epochs": 450, "enable_model_summary": False},
             auto_configure_optimizers=False,
         )
     finally:

@@ -2,22 +2,79 @@
 
 from __future__ import annotations
 
+import difflib
+import os
+import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, auto_cli
 
 from prosl_lightning.errors import UsageError
 
+CONFIG_VARIABLE = "PROSL_FIT__CONFIG"
+
 
 class ShortUsageParser(ArgumentParser):
     """An argument parser whose errors are the message and a pointer to the help, not a page of usage."""
 
-    def print_usage(self, file: Any = None) -> None:
-        """Print one line instead of all options."""
-        print(f"usage: {self.prog} [options]; see {self.prog.split(' [')[0]} --help", file=file)
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print two lines and exit with 2; with PROSL_DEBUG set, raise instead."""
+        if not self.exit_on_error:  # one of jsonargparse's own attempts to fit a value to a type
+            super().error(message, ex)
+        if os.environ.get("PROSL_DEBUG"):
+            raise UsageError(message) from ex
+        parser = getattr(ex, "subcommand_parser", None) or self
+        command = parser.prog.replace(" [options]", "")
+        subcommands = getattr(parser._subcommands_action, "_name_parser_map", {})
+        for name in subcommands:
+            if f" {name}." in message or len(subcommands) == 1:  # it speaks about an option of this subcommand
+                command, message = f"{command} {name}", message.replace(f" {name}.", " ")
+        sys.stderr.write(f"{command}: error: {short_message(message)}{_close_option(parser, message)}\n")
+        sys.stderr.write(f"`{command} --help` lists all options\n")
+        sys.exit(2)
+
+    def format_help(self, *arguments: Any) -> str:
+        """The help without the page of usage at its top, which names every option that is explained below it."""
+        self.usage = f"{self.prog.replace(' [options]', '')} [options]"
+        return super().format_help(*arguments)
+
+
+def short_message(message: str) -> str:
+    r"""One line of what jsonargparse says about a value, without the types that did not fit where a cause is named.
+
+    Example:
+        >>> short_message('Parser key "model.seed":\n  Expected a <class \'int\'>. Got value: abc')
+        '--model.seed: expected int, found abc'
+    """
+    linked = re.match(r"argument ([\w.]+) --> ([\w.]+):", message)
+    if linked:
+        return f"--{linked[2]} follows from --{linked[1]}: give only that one"
+    lines = [_plain_types(line).strip().lstrip("- ") for line in message.splitlines()]
+    lines = list(dict.fromkeys(line for line in lines if line))
+    option = re.match(r'Parser key "([\w.+]+)":', lines[0])
+    if not option:
+        return "; ".join(lines[:3])
+    noise = ("Does not validate", "Subtypes:", "Errors:", "Given value type")
+    lines = [line for line in lines[1:] if not line.startswith(noise)]
+    causes = [line for line in lines if not line.startswith(("expected", "found"))]
+    return f"--{option[1]}: " + "; ".join(causes or lines).replace(":;", ":")
+
+
+def _plain_types(line: str) -> str:
+    line = re.sub(r"<class '([\w.]+)'>", r"\1", line).replace("typing.", "").replace("NoneType", "null")
+    line = re.sub(r"Expected an? (.*)\. Got value: (.*)", r"expected \1, found \2", line)
+    return re.sub(r"Given value: ", "found ", re.sub(r"Expected an? ", "expected ", line))
+
+
+def _close_option(parser: ArgumentParser, message: str) -> str:
+    """A guess at what a misspelt option was to be."""
+    found = re.search(r"(?:unrecognized arguments: --|does not accept option ')([\w.]+)", message)
+    close = difflib.get_close_matches(found[1], [action.dest for action in parser._actions], n=1) if found else []
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 Component = Callable[..., Any]
@@ -28,7 +85,7 @@ def run_function(component: Component | Mapping[str, Component], arguments: Sequ
 
     Signature and docstring become options and help; the first parameters without default are positional.
     """
-    return auto_cli(  # type: ignore[return-value]
+    return auto_cli(
         component if callable(component) else dict(component),
         args=list(arguments),
         prog=f"prosl {verb}",
@@ -63,9 +120,15 @@ def resolve_config_arguments(arguments: Sequence[str]) -> list[str]:
     """The same arguments with every `--config NAME` pointing at a file."""
     resolved: list[str] = []
     for position, argument in enumerate(arguments):
-        if position and arguments[position - 1] == "--config":
+        if position and arguments[position - 1] in ("--config", "-c"):
             argument = resolve_config(argument)
         elif argument.startswith("--config="):
             argument = "--config=" + resolve_config(argument.removeprefix("--config="))
         resolved.append(argument)
     return resolved
+
+
+def resolve_config_variable() -> None:
+    """The same for a configuration named by an environment variable."""
+    if os.environ.get(CONFIG_VARIABLE):
+        os.environ[CONFIG_VARIABLE] = resolve_config(os.environ[CONFIG_VARIABLE])

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder beside checkpoints and logs, and how to find its newest checkpoint again."""
+"""What a run leaves in its folder beside checkpoints and logs, and how a later run goes on from there."""
 
 from __future__ import annotations
 
@@ -10,26 +10,34 @@ from typing import Any
 import torch
 
 from prosl_lightning._lightning import pl
+from prosl_lightning.data.datamodule import SkeletonDataModule
 from prosl_lightning.errors import DataError
+from prosl_lightning.prosl.module import ProSLModule
 
 
 class SaveConfig(pl.Callback):
     """Writes the complete configuration of a run beside its log, one file per run.
 
     Lightning's own callback stops at the second run in a folder.
+
+    Args:
+        parser: The parser the configuration came from.
+        config: The configuration.
+        root: Folder for the file where the run has no log.
     """
 
-    def __init__(self, parser: Any, config: Any, subcommand: str, root: Path) -> None:
-        self._parser, self._config, self._subcommand, self._root = parser, config, subcommand, root
+    def __init__(self, parser: Any, config: Any, root: Path) -> None:
+        self._parser, self._config, self._root = parser, config.clone(), root
+        self._config.pop("ckpt_path", None)  # given to `prosl fit` again, it starts the same run anew
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Write `config.yaml`; it can be given to `prosl fit --config` again."""
-        if not trainer.is_global_zero:
-            return
-        folder = Path(trainer.log_dir or self._root)
-        folder.mkdir(parents=True, exist_ok=True)
-        parser = self._parser._subcommands_action._name_parser_map[self._subcommand]
-        parser.save(self._config, folder / "config.yaml", skip_validation=True, overwrite=True, multifile=False)
+        folder = Path(trainer.log_dir or self._root)  # asked in every process: Lightning broadcasts the answer
+        if trainer.is_global_zero:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._parser.save(
+                self._config, folder / "config.yaml", skip_validation=True, overwrite=True, multifile=False
+            )
 
 
 def newest_checkpoint(run_folder: Path) -> Path:
@@ -38,29 +46,65 @@ def newest_checkpoint(run_folder: Path) -> Path:
     Raises:
         DataError: The folder holds none; Lightning would silently start afresh.
     """
-    folder = run_folder / "checkpoints"
-    files = sorted(folder.glob("*.ckpt"), key=lambda file: file.stat().st_mtime, reverse=True)
+    files = sorted(run_folder.rglob("*.ckpt"), key=lambda file: file.stat().st_mtime, reverse=True)
     for file in files:
         if zipfile.is_zipfile(file):  # the table of contents stands at the end, so a cut-off file is none
             return file
     found = f"{len(files)} incomplete file(s)" if files else "nothing"
-    raise DataError(f"--ckpt_path last: no complete checkpoint in {folder} (found {found}); start without --ckpt_path")
+    raise DataError(
+        f"--ckpt_path last: no complete checkpoint in {run_folder} (found {found}); start without --ckpt_path"
+    )
 
 
-def report_changed_options(checkpoint: Path, model_options: dict[str, Any]) -> None:
-    """Say on stderr which model options of a resumed run differ from those the checkpoint was trained with.
+def check_resumable(checkpoint: Path, module: ProSLModule, data: SkeletonDataModule) -> int:
+    """Refuse to go on from a checkpoint that does not fit, and say on stderr which model options have changed.
+
+    Args:
+        checkpoint: What `--ckpt_path` named.
+        module: The module that is to go on.
+        data: Its data, after `setup`.
+
+    Returns:
+        Epochs done.
 
     Raises:
-        DataError: The checkpoint does not exist or cannot be read.
+        DataError: The file is missing or incomplete, or of another model or training set.
     """
+    stored = _read(checkpoint)
+    options = stored["hyper_parameters"]
+    changes = [
+        f"model.{name} was {options[name]}, is now {value}"
+        for name, value in module.hparams.items()
+        if name in options and options[name] != value and not name.startswith("_") and name != "init_from"
+    ]
+    # The codebook takes its shapes from the checkpoint.
+    own, found = ({k: v.shape for k, v in d.items() if not k.startswith("codebook.")} for d in (
+        module.state_dict(), stored["state_dict"],
+    ))  # fmt: skip
+    advice = "to start a new run from its encoder, use --model.init_from instead of --ckpt_path"
+    if own != found:
+        named = "; ".join(changes) or f"its {len(found)} entries are not this model's {len(own)}"
+        raise DataError(f"--ckpt_path: {checkpoint} does not fit this run: {named}\n{advice}")
+    before = stored.get("recipe", {}).get("num_samples", data.num_samples)
+    if before != data.num_samples:
+        raise DataError(
+            f"--ckpt_path: {checkpoint} was trained on {before} sequences, protocol '{data.protocol}' of {data.root} "
+            f"has {data.num_samples}\n{advice}"
+        )
+    for change in changes:
+        print(f"prosl fit: {change} ({checkpoint.name})", file=sys.stderr)
+    return int(stored["epoch"]) + 1
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
     if not checkpoint.is_file():
         raise DataError(f"--ckpt_path: there is no checkpoint {checkpoint}")
     try:
-        stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["hyper_parameters"]
+        stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        if {"hyper_parameters", "state_dict", "epoch", "optimizer_states"} <= set(stored):
+            return stored
     except Exception as error:
-        raise DataError(f"--ckpt_path: {checkpoint} is not a complete checkpoint of `prosl fit`") from error
-    for name, value in model_options.items():
-        before = stored.get(name, value)
-        now = list(value) if isinstance(value, tuple) else value
-        if before != now:
-            print(f"prosl fit: model.{name} is now {now}, it was {before} in {checkpoint.name}", file=sys.stderr)
+        raise DataError(f"--ckpt_path: {checkpoint} is not a complete checkpoint") from error
+    raise DataError(
+        f"--ckpt_path: {checkpoint} holds no training run; to start from its encoder, use --model.init_from"
+    )

@@ -78,13 +78,15 @@ class Archive:
         """
         root = Path(root)
         meta = _read_meta(root)
-        index = _read_index(root, meta)
-        frames = _map_frames(root, meta)
-        if int(index["length"].sum(dtype=np.int64)) != frames.shape[0]:
-            raise DataError(f"{root / INDEX}: its lengths do not add up to the {frames.shape[0]} frames; {_remedy()}")
         try:
+            index = _read_index(root, meta)
+            frames = _map_frames(root, meta)
+            if int(index["length"].sum(dtype=np.int64)) != len(frames):
+                raise DataError(f"{root / INDEX}: lengths do not add up to the {len(frames)} frames; {_remedy()}")
             return cls(root, meta, index, frames)
-        except (KeyError, TypeError, ValueError) as error:
+        except DataError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"{root / META}: incomplete or damaged ({error!r}); {_remedy()}") from error
 
     def __len__(self) -> int:

@@ -138,7 +138,7 @@ class ArchiveWriter:
         self._digest.update(frames.data)
         self._num_frames += len(frames)
         values = tuple(int(columns[column]) for column in self._column_names)
-        self._rows.append((name.encode("utf-8"), len(frames), int(label), values))
+        self._rows.append((name.encode("utf-8", "backslashreplace"), len(frames), int(label), values))
 
     def __len__(self) -> int:
         """Number of sequences added so far."""
@@ -178,8 +178,8 @@ class ArchiveWriter:
         np.save(buffer, table, allow_pickle=False)
         index = buffer.getvalue()
         _write_bytes(self._partial / INDEX, index)
-        text = json.dumps(self._meta(index), indent=1, sort_keys=True, ensure_ascii=False)
-        _write_bytes(self._partial / META, text.encode("utf-8"))
+        text = json.dumps(self._meta(index), indent=1)
+        _write_bytes(self._partial / META, text.encode())
         _sync_folder(self._partial)
         self._publish()
 
@@ -187,12 +187,8 @@ class ArchiveWriter:
         # numpy's own header grows with the number of frames, which is known only now: ours has a fixed size.
         shape = (self._num_frames, 3, self.layout.num_joints, self.num_bodies)
         text = f"{{'descr': '{self.dtype.str}', 'fortran_order': False, 'shape': {shape}, }}"
-        return (
-            b"\x93NUMPY\x01\x00"
-            + (HEADER_BYTES - 10).to_bytes(2, "little")
-            + text.ljust(HEADER_BYTES - 11).encode()
-            + b"\n"
-        )
+        magic = b"\x93NUMPY\x01\x00" + (HEADER_BYTES - 10).to_bytes(2, "little")
+        return magic + text.ljust(HEADER_BYTES - 11).encode() + b"\n"
 
     def _table(self) -> NDArray[Any]:
         names, lengths, labels, values = zip(*self._rows, strict=True)
@@ -204,9 +200,6 @@ class ArchiveWriter:
         return table
 
     def _meta(self, index: bytes) -> dict[str, Any]:
-        frame_bytes = (
-            HEADER_BYTES + self._num_frames * self.layout.num_joints * self.num_bodies * 3 * self.dtype.itemsize
-        )
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -221,7 +214,7 @@ class ArchiveWriter:
             "dtype": self.dtype.name,
             "num_sequences": len(self._rows),
             "num_frames": self._num_frames,
-            "frames": {"bytes": frame_bytes, "sha256": self._digest.hexdigest()},
+            "frames": {"bytes": (self._partial / FRAMES).stat().st_size, "sha256": self._digest.hexdigest()},
             "index": {"bytes": len(index), "sha256": hashlib.sha256(index).hexdigest()},
         }
 

@@ -34,11 +34,13 @@ class KnownSet:
         layout: Name of its body model.
         class_names: Classes in label order.
         protocols: Split rules by name.
+        normalize: The normalisation that suits it.
     """
 
     layout: str
     class_names: tuple[str, ...]
     protocols: Mapping[str, Mapping[str, Any]]
+    normalize: str = "agcn"
 
 
 @cache
@@ -46,7 +48,12 @@ def known_sets() -> dict[str, KnownSet]:
     """Data sets whose layout, classes and splits are shipped with the library."""
     text = (resources.files("prosl_lightning.data") / "datasets.yaml").read_text(encoding="utf-8")
     return {
-        name: KnownSet(spec["layout"], tuple(map(str, spec["classes"])), spec.get("protocols", {}))
+        name: KnownSet(
+            spec["layout"],
+            tuple(map(str, spec["classes"])),
+            spec.get("protocols", {}),
+            spec.get("normalize", "agcn"),
+        )
         for name, spec in yaml.safe_load(text).items()
     }
 

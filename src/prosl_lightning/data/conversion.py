@@ -19,7 +19,7 @@ from prosl_lightning.data.normalize import FloatArray, normalize_agcn
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.skeleton import SkeletonLayout
 
-NORMALIZATIONS = ("agcn", "none")
+NORMALIZATIONS = ("agcn", "upright", "none")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ def normalize_bodies(bodies: FloatArray, layout: SkeletonLayout, num_bodies: int
         bodies: Raw coordinates ``(T, B, V, C)``; absent bodies are zero.
         layout: The body model.
         num_bodies: Bodies to keep, M.
-        recipe: ``agcn`` (:func:`~prosl_lightning.data.normalize.normalize_agcn`) or ``none`` (the first M as they are).
+        recipe: ``agcn`` or ``upright`` (:func:`~prosl_lightning.data.normalize.normalize_agcn`), or ``none`` (the
+            first M bodies as they are).
 
     Returns:
         ``(T, V, M, C)`` float32.
@@ -91,8 +92,8 @@ def normalize_bodies(bodies: FloatArray, layout: SkeletonLayout, num_bodies: int
         raise DataError(
             f"NaN or infinity in {int((~finite).sum())} of {len(bodies)} frames, first in frame {finite.argmin()}"
         )
-    if recipe == "agcn":
-        chosen = normalize_agcn(bodies, layout, num_bodies)
+    if recipe != "none":
+        chosen = normalize_agcn(bodies, layout, num_bodies, upright=recipe == "upright")
     else:
         chosen = np.zeros((len(bodies), num_bodies, *bodies.shape[2:]), dtype=np.float32)
         kept = min(num_bodies, bodies.shape[1])
@@ -100,15 +101,6 @@ def normalize_bodies(bodies: FloatArray, layout: SkeletonLayout, num_bodies: int
     if not chosen.any():
         raise DataError("nobody in any frame")
     return chosen.transpose(0, 2, 1, 3)
-
-
-def keep_freed_memory() -> None:
-    """Make the C library keep freed memory for the next file instead of returning it to the system.
-
-    glibc raises its threshold for returning memory to the largest block it has seen freed. Without this, reading and
-    normalising spends half of its time on fresh pages. Elsewhere it does nothing.
-    """
-    np.empty(24 << 20, dtype=np.uint8)
 
 
 def write_all(
@@ -168,20 +160,18 @@ def print_report(report: PrepareReport, official: Mapping[str, tuple[int, int]] 
     print(f"could not be used: {len(report.bad)}")
     for source, reason in report.bad:
         print(f"  {source}: {reason}")
-    print(_table(("protocol", "train", "test", "official"), list(_split_rows(report, official))))
+    rows = [("protocol", "train", "test", "official")] + [
+        (name, str(train), str(test), "{} / {}".format(*official[name]) if name in official else "")
+        for name, (train, test) in report.splits.items()
+    ]
+    print(_table(rows if official else [row[:3] for row in rows]))
     if any(report.splits[name] != sizes for name, sizes in official.items()):
         print("note: sizes differ from the official ones, so this is not the whole data set")
 
 
-def _split_rows(report: PrepareReport, official: Mapping[str, tuple[int, int]]) -> Iterator[tuple[str, str, str, str]]:
-    for name, (train, test) in report.splits.items():
-        published = f"{official[name][0]} / {official[name][1]}" if name in official else "-"
-        yield name, str(train), str(test), published
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows))
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
 
 

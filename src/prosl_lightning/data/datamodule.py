@@ -66,7 +66,7 @@ class ArchiveRows(Dataset[SkeletonBatch]):
         return joints * torch.from_numpy(inside).to(device)[..., None, None, None]
 
 
-def _as_is(batch: SkeletonBatch) -> SkeletonBatch:
+def _as_is(batch: Any) -> Any:
     return batch
 
 
@@ -174,7 +174,9 @@ class SkeletonDataModule(pl.LightningDataModule):
         dataset = ArchiveRows(self.archive, self.train_rows, self._frames)
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
         # In one process too: its order is drawn from its own generator, and Lightning tells it the epoch.
-        sampler = DistributedSampler(dataset, num_replicas=world, rank=rank, shuffle=True, seed=self.seed)
+        sampler: DistributedSampler[SkeletonBatch] = DistributedSampler(
+            dataset, num_replicas=world, rank=rank, shuffle=True, seed=self.seed
+        )
         return DataLoader(
             dataset, batch_size=self.batch_size, sampler=sampler, drop_last=True, collate_fn=_as_is, num_workers=0
         )

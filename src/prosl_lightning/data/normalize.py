@@ -24,7 +24,11 @@ _TINY = 1e-6
 
 
 def normalize_agcn(
-    bodies: FloatArray, layout: SkeletonLayout, num_bodies: int, total_frames: int | None = None
+    bodies: FloatArray,
+    layout: SkeletonLayout,
+    num_bodies: int,
+    total_frames: int | None = None,
+    upright: bool = False,
 ) -> NDArray[np.float32]:
     """Normalise one sequence: the most moving bodies, gaps closed, centred in every frame, turned upright and frontal.
 
@@ -33,12 +37,14 @@ def normalize_agcn(
         layout: Names the centre, spine and shoulder joints.
         num_bodies: Bodies to keep, M; where there are fewer the rest is zero.
         total_frames: Continue by replaying each body up to this many frames (the original's 300); default: as given.
+        upright: Turn the shoulders about the spine only, see :func:`rotate_bodies`.
 
     Returns:
         ``(T, M, V, C)`` float32, in the unit of the input, most moving body first. All zero when nobody is there.
     """
     chosen = choose_bodies(np.asarray(bodies, dtype=np.float64), num_bodies)
-    return rotate_bodies(center_bodies(fill_gaps(chosen, total_frames), layout), layout).astype(np.float32)
+    centered = center_bodies(fill_gaps(chosen, total_frames), layout)
+    return rotate_bodies(centered, layout, upright).astype(np.float32)
 
 
 def body_scores(bodies: FloatArray) -> NDArray[np.float64]:
@@ -113,20 +119,27 @@ def center_bodies(bodies: FloatArray, layout: SkeletonLayout) -> FloatArray:
     return centered
 
 
-def rotate_bodies(bodies: FloatArray, layout: SkeletonLayout) -> FloatArray:
+def rotate_bodies(bodies: FloatArray, layout: SkeletonLayout, upright: bool = False) -> FloatArray:
     """Turn the whole sequence: the first body's spine to +z, then its shoulder line to +x, both as in frame 0.
+
+    The second turn takes the shortest way and may tilt the spine again: a little for somebody who faces the camera, up
+    to head down for somebody who faces away. For data of people in any direction there is ``upright``.
 
     Args:
         bodies: Coordinates ``(T, M, V, C)``.
         layout: Its ``spine`` (lower, upper) and ``shoulders`` (left, right) joints; a zero line turns nothing.
+        upright: Make the second turn about z, so that the spine stays; the shoulder line then ends above the x axis.
 
     Returns:
-        ``(T, M, V, C)``. After the second turn the spine is only nearly parallel to z.
+        ``(T, M, V, C)``.
     """
     turn = np.eye(3)
     for groups, axis in ((layout.spine, 2), (layout.shoulders, 0)):
         start, end = (bodies[0, 0, list(group)].mean(axis=0) for group in groups)
-        turn = _turn_to_axis(turn @ (end - start), axis) @ turn
+        line = turn @ (end - start)
+        if upright and axis == 0:
+            line[2] = 0.0
+        turn = _turn_to_axis(line, axis) @ turn
     return (bodies.reshape(-1, 3) @ turn.T).reshape(bodies.shape)
 
 
@@ -137,8 +150,8 @@ def _turn_to_axis(vector: FloatArray, axis: int) -> NDArray[np.float64]:
         return np.eye(3)
     source = vector / length
     cosine = float(source[axis])
-    if cosine < -1.0 + _TINY * _TINY:  # opposite: any half turn across the axis will do
-        return np.diag(np.where(np.arange(3) == (axis + 1) % 3, 1.0, -1.0))
+    if cosine < -1.0 + _TINY * _TINY:  # opposite: a half turn; for the shoulders about z, so that the spine stays
+        return np.diag(np.where(np.arange(3) == (axis + 2) % 3, 1.0, -1.0))
     target = np.eye(3)[axis]
     both = source + target
     return np.eye(3) - np.outer(both, both) / (1.0 + cosine) + 2.0 * np.outer(target, source)

@@ -5,7 +5,8 @@ count, and a line of 12 numbers per joint of which the first three are x, y, z i
 
 The fast reader finds all line ends and blanks in one pass, parses nothing but x, y and z, and computes them from their
 digits with exact integer arithmetic and one division, so they equal the correctly rounded values. Whenever a text is
-not plainly regular it gives up, and the plain reader decides: it is the definition of what is accepted.
+not plainly regular it gives up, and the plain reader decides. Of the other columns the fast reader checks only that
+they are there and hold no letters or signs that numbers cannot have.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ MAX_FRAMES = 100_000  # an hour at 30 frames a second: more is a damaged count
 _BODY_COLUMNS, _JOINT_COLUMNS = 10, 12
 _WIDEST = 15  # characters whose digits still fit the 53 bits of a float64
 _POWERS = 10.0 ** np.arange(_WIDEST + 1)
-_NEWLINE, _SPACE, _MINUS, _DOT, _ZERO = 10, 32, 45, 46, 48
+_LINE_FEED, _RETURN, _SPACE, _MINUS, _DOT, _ZERO = 10, 13, 32, 45, 46, 48
 
 FloatArray = NDArray[np.float64]
 IndexArray = NDArray[np.intp]
@@ -65,19 +66,25 @@ def _parse_regular(content: bytes) -> FloatArray | None:
     if not content.endswith(b"\n"):
         content += b"\n"
     text = np.frombuffer(content, dtype=np.uint8)
-    letters = text[text > ord("9")]
-    if ((letters != ord("E")) & (letters != ord("e"))).any():
+    # all but - . / and digits; the subtraction wraps around below '-'
+    marks = np.flatnonzero(text - np.uint8(_MINUS) > ord("9") - _MINUS)
+    kinds = text[marks]
+    returns = kinds == _RETURN
+    if (returns[:-1] & (kinds[1:] != _LINE_FEED)).any():
         return None
-    line_feeds = text == _NEWLINE
-    breaks = np.flatnonzero(line_feeds | (text == _SPACE))  # the end of every token
-    line_ends = np.flatnonzero(line_feeds[breaks])  # positions in `breaks`
+    is_break = (kinds == _SPACE) | (kinds == _LINE_FEED)
+    exponents = (kinds == ord("e")) | (kinds == ord("E")) | (kinds == ord("+"))
+    if not (is_break | returns | exponents).all():
+        return None
+    breaks = marks[is_break]  # the end of every token
+    line_ends = np.flatnonzero(text[breaks] == _LINE_FEED)  # positions in `breaks`
     found = _walk(content, breaks[line_ends].tolist())
     if found is None:
         return None
     num_frames, frames, slots, lines = found
-    columns = np.diff(line_ends, prepend=-1)
+    columns = np.diff(line_ends)  # of every line but the first
     joint_lines = lines[:, None] + np.arange(2, 2 + NUM_JOINTS)
-    if (columns[lines] != _BODY_COLUMNS).any() or (columns[joint_lines] != _JOINT_COLUMNS).any():
+    if (columns[lines - 1] != _BODY_COLUMNS).any() or (columns[joint_lines - 1] != _JOINT_COLUMNS).any():
         return None
     kept = slots < MAX_BODIES
     # the break that ends the line before is the one before a joint line's first token
@@ -136,7 +143,7 @@ def _numbers(text: NDArray[np.uint8], starts: IndexArray, ends: IndexArray) -> F
     regular &= lengths > 1
     # the dot counts as a digit zero; taking it out moves the part before it one place to the right
     joined = _POWERS[:width][::-1] @ (digits * is_digit)
-    scale = _POWERS[decimals]
+    scale = _POWERS[np.where(regular, decimals, 0)]
     whole = np.floor(joined / (scale * 10.0))
     values = (joined - 9.0 * whole * scale) / scale
     np.negative(values, out=values, where=negative)
@@ -199,6 +206,8 @@ class _PlainReader:
 
     def _row(self, columns: int, what: str) -> list[float]:
         tokens = self._line().split()
+        if len(tokens) < columns and self._next == len(self._lines):
+            raise self._error("truncated: the file ends within this line")
         if len(tokens) != columns:
             raise self._error(f"{len(tokens)} columns, expected the {columns} numbers {what}")
         return [self._number(token) for token in tokens]
@@ -213,11 +222,13 @@ class _PlainReader:
 
     def _count(self, what: str, limit: int) -> int:
         text = self._line().strip()
-        if not (text.isascii() and text.isdigit()):
-            raise self._error(f"'{text[:40]}', expected {what}")
-        if len(text) > 9 or int(text) > limit:
-            raise self._error(f"{text[:40]} cannot be {what}: the file has {len(self._lines)} lines")
-        return int(text)
+        try:
+            count = int(text.replace("_", "?"))
+        except ValueError:
+            raise self._error(f"'{text[:40]}', expected {what}") from None
+        if not 0 <= count <= limit:
+            raise self._error(f"{text[:40]} cannot be {what}")
+        return count
 
     def _line(self) -> str:
         if self._next >= len(self._lines):

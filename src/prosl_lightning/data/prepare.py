@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from prosl_lightning.allocator import keep_freed_memory
 from prosl_lightning.data.archive import ArchiveWriter
 from prosl_lightning.data.archive_writer import refuse_occupied
 from prosl_lightning.data.arrays import KnownSet, RaggedFile, known_sets, parse_protocol
 from prosl_lightning.data.conversion import (
     Prepared,
     PrepareReport,
-    keep_freed_memory,
     normalize_bodies,
     print_report,
     write_all,
@@ -88,10 +88,10 @@ def arrays(
     *,
     out: str,
     layout: str | None = None,
-    protocol: Sequence[str] = (),
+    protocol: str = "",
     class_names: str | None = None,
     num_bodies: int | None = None,
-    normalize: Literal["agcn", "none"] = "agcn",
+    normalize: Literal["agcn", "upright", "none"] | None = None,
     strict: bool = False,
     dtype: Literal["float16", "float32"] = "float16",
     overwrite: bool = False,
@@ -104,10 +104,12 @@ def arrays(
         file: The npz file: joints float (F, bodies, joints, 3), lengths int (N), further int (N) arrays, names str (N).
         out: Folder of the archive to make.
         layout: Body model: a packaged name or a YAML file; needed unless the file is a known data set.
-        protocol: Further splits, each NAME:COLUMN=1,2,3 with the values that train; all others test.
+        protocol: Further splits, each NAME:COLUMN=1,2,3 with the values that train (all others test); blanks between.
         class_names: Text file with one class name a line, in label order.
         num_bodies: Bodies to keep, the most moving first; default: as many as the file has, at most 2.
-        normalize: agcn centres every frame and turns spine and shoulders to the axes; none keeps the coordinates.
+        normalize: agcn centres every frame and turns spine and shoulders to the axes; upright does so about the spine
+            only (for people who face any direction); none keeps the coordinates. Default: agcn unless the file is a
+            known data set that needs upright.
         strict: Stop at the first sequence that cannot be used.
         dtype: Number format of the coordinates.
         overwrite: Replace an archive that exists.
@@ -124,18 +126,19 @@ def arrays(
     known = known_sets().get(ragged.path.stem)
     body_model = _layout(layout, known, ragged)
     bodies = min(ragged.num_bodies, 2) if num_bodies is None else num_bodies
+    recipe = normalize or (known.normalize if known else "agcn")
     writer = ArchiveWriter(
         out,
         layout=body_model,
         num_bodies=bodies,
         class_names=_class_names(class_names, known),
-        protocols=dict(known.protocols if known else {}) | dict(map(parse_protocol, protocol)),
-        recipe={"importer": "arrays", "normalize": normalize},
+        protocols=dict(known.protocols if known else {}) | dict(map(parse_protocol, protocol.split())),
+        recipe={"importer": "arrays", "normalize": recipe},
         source=ragged.path.name,
         dtype=dtype,
         overwrite=overwrite,
     )
-    sequences = _from_arrays(ragged, body_model, bodies, normalize)
+    sequences = _from_arrays(ragged, body_model, bodies, recipe)
     report = write_all(writer, sequences, len(ragged), strict)
     print_report(report)
     if ragged.ignored:

@@ -34,19 +34,17 @@ class CodebookCallback(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Build the first codebook where no earlier epoch's end did: a run that starts in the semantic stage."""
-        if self._wanted(pl_module, trainer.current_epoch) and not pl_module.codebook.is_built:
+        assert isinstance(pl_module, ProSLModule)
+        if pl_module.is_semantic_epoch(trainer.current_epoch) and not pl_module.codebook.is_built:
             self.build(trainer, pl_module, trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Build the next epoch's codebook now, so that this epoch's checkpoint already holds it."""
+        assert isinstance(pl_module, ProSLModule)
         following = trainer.current_epoch + 1
         is_last = trainer.max_epochs not in (None, -1) and following >= trainer.max_epochs
-        if self._wanted(pl_module, following) and not is_last:
+        if pl_module.is_semantic_epoch(following) and not is_last:
             self.build(trainer, pl_module, following)
-
-    @staticmethod
-    def _wanted(module: pl.LightningModule, epoch: int) -> bool:
-        return isinstance(module, ProSLModule) and module.is_semantic_epoch(epoch)
 
     @torch.no_grad()
     def build(self, trainer: pl.Trainer, module: ProSLModule, epoch: int) -> None:

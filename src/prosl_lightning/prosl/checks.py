@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -87,11 +86,8 @@ def check_data(module: ProSLModule, datamodule: Any) -> None:
         )
 
 
-def explain_empty_confident_set(module: ProSLModule) -> None:
-    """Warn, once per run, that no sample of a whole epoch entered the semantic loss, and say why."""
-    if getattr(module, "_warned_empty", False):
-        return
-    module._warned_empty = True
+def empty_confident_set_cause(module: ProSLModule) -> str:
+    """Why no sample of a whole epoch entered the semantic loss, and what to do."""
     temperature, count = module.hparams["semantic_temperature"], module.hparams["num_clusters"]
     # A sample on its own centroid and at right angles to all others: what a good sample looks like.
     reachable = math.exp(1 / temperature) / (math.exp(1 / temperature) + count - 1)
@@ -101,8 +97,7 @@ def explain_empty_confident_set(module: ProSLModule) -> None:
         if reachable <= module.confidence_threshold
         else "the features do not separate the centroids yet; start the semantic stage later"
     )
-    warnings.warn(
+    return (
         f"no sample passed the confidence threshold {module.confidence_threshold:.4f} in epoch {module.current_epoch}, "
-        f"so the semantic loss was 0: {cause}",
-        stacklevel=2,
+        f"so the semantic loss was 0: {cause}"
     )

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# A joint whose removal changes nothing (a root that normalisation put at the origin) has an importance of exactly 0 and
-# would be masked with certainty; it is treated as if it had this share of the largest importance.
+# A joint whose removal changes nothing (a root that normalisation put at the origin) has importance 0 and would be
+# masked with certainty; it is treated as if it had this share of the largest importance.
 SMALLEST_SHARE = 1e-3
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from contextlib import nullcontext
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +14,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from prosl_lightning._lightning import pl
+from prosl_lightning.allocator import keep_freed_memory
 from prosl_lightning.data.batch import SkeletonBatch
 from prosl_lightning.encoders import build_encoder
-from prosl_lightning.errors import UsageError
 from prosl_lightning.prosl.base import base_method
-from prosl_lightning.prosl.checks import check_data, check_options, explain_empty_confident_set
+from prosl_lightning.prosl.checks import check_data, check_options, empty_confident_set_cause
 from prosl_lightning.prosl.codebook import SemanticCodebook
 from prosl_lightning.prosl.importance import mask_probability
 from prosl_lightning.prosl.initialise import load_initial_weights
@@ -134,18 +135,19 @@ class ProSLModule(pl.LightningModule):
             RELATIVE_THRESHOLD / num_clusters if confidence_threshold == "relative" else float(confidence_threshold)
         )
         check_options(options, self.layout, corrupted, self.masked_joints)
-        crop = {"num_frames": num_frames, "crop_ratio": tuple(crop_ratio), "min_crop_frames": min_crop_frames}
-        self.contrastive_view = ContrastiveView(corrupted_joints=corrupted, **crop)
-        self.semantic_view = SemanticView(mirror=self.layout.mirror, spatial_flip=spatial_flip, **crop)
-        self.query_encoder = build_encoder(
+        crop = (num_frames, (crop_ratio[0], crop_ratio[1]), min_crop_frames)
+        self.contrastive_view = ContrastiveView(*crop, corrupted)
+        self.semantic_view = SemanticView(self.layout.mirror, *crop, spatial_flip)
+        # Any: an encoder is whatever has `forward`, `project` and a fixed input shape, see `build_encoder`
+        self.query_encoder: Any = build_encoder(
             self.base.encoder, layout=self.layout, num_bodies=num_bodies, num_frames=num_frames, **(base_args or {})
         )
-        self.key_encoder = copy.deepcopy(self.query_encoder).requires_grad_(False)
+        self.key_encoder: Any = copy.deepcopy(self.query_encoder).requires_grad_(False)
         self.banks = self._build_banks()
         self.codebook = SemanticCodebook()
         self._update_average = get_ema_multi_avg_fn(momentum)
         self._log = StepLog()
-        self._epoch_began = 0.0
+        self._epoch_began, self._epoch_samples, self._warned = 0.0, 0, False
 
     def _build_banks(self) -> nn.ModuleDict:
         shape = (1, 3, self.hparams["num_frames"], self.layout.num_joints, self.hparams["num_bodies"])
@@ -204,6 +206,7 @@ class ProSLModule(pl.LightningModule):
         has_dropout = getattr(self.query_encoder, "has_dropout", False)
         with seeded(self.device, *seeds) if has_dropout else nullcontext():
             metrics = self.losses(*views, batch.index)
+        self._epoch_samples += len(batch.index)
         self._log_step(metrics)
         return metrics["loss"]
 
@@ -256,15 +259,15 @@ class ProSLModule(pl.LightningModule):
             total = total + torch.stack(list(extra.values())).sum()
             metrics |= extra | observed
         metrics["mean_cosine"] = mean_cosine(query[self.base.semantic].detach())
-        for name, bank in self.banks.items():
-            bank.enqueue(key[name], index)
+        for name in self.banks:
+            self._bank(name).enqueue(key[name], index)
         return {"loss": total} | metrics
 
     def _contrast(self, query: Projections, key: Projections, index: Tensor) -> Projections:
         """One loss per contrast term, same-label negatives excluded in the semantic stage (Eq. 1 or 5)."""
         losses = {}
         for term in self.base.terms:
-            bank = self.banks[term.key]
+            bank = self._bank(term.key)
             anchor, positives = query[term.query], key[term.key]
             anchor = anchor[:, 0] if anchor.dim() == 3 else anchor
             positives = positives if positives.dim() == 3 else positives.unsqueeze(1)
@@ -277,7 +280,7 @@ class ProSLModule(pl.LightningModule):
 
     def _semantic(self, query: Tensor, semantic: Tensor, index: Tensor) -> tuple[Projections, Projections]:
         """L_KL, and in the semantic stage L_Sem and L_Sem' (Eq. 10, 2, 9); and what to watch beside them."""
-        bank = self.banks[self.base.semantic]
+        bank = self._bank(self.base.semantic)
         temperature, direction = self.hparams["temperature"], self.hparams["kl_direction"]
         losses = {"kl": branch_kl_loss(semantic, query, bank.features, temperature, direction).mean()}
         if self.stage == "contrast":
@@ -295,6 +298,9 @@ class ProSLModule(pl.LightningModule):
             losses[name] = result.loss
             observed[f"confident_share_{name.removeprefix('semantic_')}"] = result.confident.float().mean()
         return losses, observed
+
+    def _bank(self, name: str) -> MemoryBank:
+        return cast(MemoryBank, self.banks[name])
 
     def _update_key_encoder(self) -> None:
         self._update_average(list(self.key_encoder.parameters()), list(self.query_encoder.parameters()), None)
@@ -325,6 +331,8 @@ class ProSLModule(pl.LightningModule):
         if stage != "fit":
             return
         check_data(self, getattr(self.trainer, "datamodule", None))
+        if self.trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
         # A resumed run gets its weights from the checkpoint; the file it once started from may be gone.
         if self.hparams["init_from"] and self.trainer.ckpt_path is None:
             load_initial_weights(self, self.hparams["init_from"])
@@ -337,7 +345,7 @@ class ProSLModule(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Start the epoch's clock and metrics."""
         self._log.pop()
-        self._epoch_began = time.perf_counter()
+        self._epoch_began, self._epoch_samples = time.perf_counter(), 0
 
     def _log_step(self, metrics: Projections) -> None:
         values = self._log.add(metrics)
@@ -352,14 +360,14 @@ class ProSLModule(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means, its stage and speed; warn when no sample was confident."""
-        batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed
-        seconds = time.perf_counter() - self._epoch_began
         means = self._log.pop()
+        seconds = time.perf_counter() - self._epoch_began  # after the means, which wait for the device
         if not means:
             return
-        if means.get("confident_share_query") == 0:
-            explain_empty_confident_set(self)
-        batch_size = getattr(self.trainer.train_dataloader, "batch_size", None) or 0
-        self.log("stage", 2.0 if self.stage == "semantic" else 1.0, prog_bar=True)
-        self.log("epoch/samples_per_second", batches * batch_size * self.trainer.world_size / seconds)
-        self.log_dict({f"epoch/{name}": value for name, value in means.items()})
+        if means.get("confident_share_query") == 0 and not self._warned:
+            self._warned = True
+            warnings.warn(empty_confident_set_cause(self), stacklevel=2)
+        self.log("stage", 2.0 if self.stage == "semantic" else 1.0, prog_bar=True, rank_zero_only=True)
+        rate = self._epoch_samples * self.trainer.world_size / seconds
+        self.log("epoch/samples_per_second", rate, rank_zero_only=True)
+        self.log_dict({f"epoch/{name}": value for name, value in means.items()}, sync_dist=True)

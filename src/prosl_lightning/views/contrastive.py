@@ -74,28 +74,6 @@ class ContrastiveView:
 
         return in_chunks(view, joints, length)
 
-    def pair(self, joints: Tensor, length: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Make two independent views of each clip in one pass: query and key. Faster than two calls.
-
-        Args:
-            joints: Padded clips, (N, C, T, V, M), of any float type.
-            length: True frame counts, (N,) int64; frames beyond them are never read.
-            generator: Source of all draws, on the device of `joints`.
-
-        Returns:
-            First and second views, (N, C, F, V, M) float32 each.
-
-        Raises:
-            UsageError: `corrupted_joints` exceeds the number of joints.
-        """
-
-        def views(some: Tensor, their_length: Tensor) -> Tensor:
-            draw = self.draw(their_length.repeat(2), joints.shape[3], generator)
-            return self.apply(some, draw).unflatten(0, (2, len(some)))
-
-        first, second = in_chunks(views, joints, length, dim=1)
-        return first, second
-
     def draw(self, length: Tensor, num_joints: int, generator: Generator) -> ContrastiveDraw:
         """Draw the parameters of one view per clip, in this order: crop, kind, matrix, corrupted joints.
 

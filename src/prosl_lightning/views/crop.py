@@ -70,13 +70,12 @@ def crop_resize(joints: Tensor, start: Tensor, length: Tensor, num_frames: int) 
     Args:
         joints: Padded clips, (N, C, T, V, M), of any float type. Fastest when they are a permuted view of contiguous
             (N, T, C, V, M), the order in which an archive stores frames, or contiguous themselves.
-        start: First frame of each crop, (N,) int64, at least 0. Several crops per clip: (K * N,), crop i is of clip
-            i modulo N.
-        length: Frames of each crop, of the same shape, at least 1.
+        start: First frame of each crop, (N,) int64, at least 0.
+        length: Frames of each crop, (N,) int64, at least 1.
         num_frames: Frames F of the result.
 
     Returns:
-        The resampled crops, (N, C, F, V, M) or (K * N, C, F, V, M), contiguous float32.
+        The resampled crops, (N, C, F, V, M), contiguous float32.
     """
     n, c, t, v, m = joints.shape
     device = joints.device
@@ -92,7 +91,7 @@ def crop_resize(joints: Tensor, start: Tensor, length: Tensor, num_frames: int) 
     upper = (lower + 1).minimum(length[:, None] - 1)
     weight = (position - lower)[:, None, :, None]
 
-    clip = (torch.arange(len(start), device=device) % n)[:, None] * (c * t) + start[:, None] * frame_step
+    clip = torch.arange(n, device=device)[:, None] * (c * t) + start[:, None] * frame_step
     axis = torch.arange(c, device=device)[:, None] * axis_step
 
     def gather(frame: Tensor) -> Tensor:  # (N, F) -> (N * C * F, V * M)
@@ -100,8 +99,8 @@ def crop_resize(joints: Tensor, start: Tensor, length: Tensor, num_frames: int) 
         # In the stored type, which halves the bytes moved. 32-bit numbers are faster; 2^31 rows fit no device.
         return rows.index_select(0, index.flatten().int()).float()
 
-    shape = (len(start), c, num_frames, v * m)
-    return gather(lower).view(shape).lerp_(gather(upper).view(shape), weight).view(*shape[:3], v, m)
+    shape = (n, c, num_frames, v * m)
+    return gather(lower).view(shape).lerp_(gather(upper).view(shape), weight).view(n, c, num_frames, v, m)
 
 
 def centre_view(joints: Tensor, length: Tensor, num_frames: int, ratio: float = 0.95) -> Tensor:

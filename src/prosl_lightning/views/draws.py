@@ -73,8 +73,8 @@ def draw_axis_mask(batch_size: int, probability: float, generator: Generator) ->
 def draw_noise(batch_size: int, shape: tuple[int, ...], generator: Generator) -> Tensor:
     """Standard normal noise: independent within a sample, and between samples at the same place.
 
-    Normal draws are the dearest part of a view on the CPU. So only a quarter as many are made as there are entries, and
-    each sample takes a window at its own random place of that pool: two samples share values, but at different places.
+    Normal draws are the dearest part of a view on the CPU. So about a quarter as many are made as there are entries,
+    and each sample takes a window at its own random place of that pool: samples share values, but at different places.
 
     Args:
         batch_size: Number of samples N.
@@ -84,7 +84,7 @@ def draw_noise(batch_size: int, shape: tuple[int, ...], generator: Generator) ->
     Returns:
         Noise, (N, *shape) float32.
     """
-    size, fields = math.prod(shape), 1 + batch_size // 4
+    size, fields = math.prod(shape), 2 + batch_size // 4
     pool = torch.randn(fields * size, device=generator.device, generator=generator)
     place = torch.randint(pool.numel() - size + 1, (batch_size,), device=generator.device, generator=generator)
     return pool.unfold(0, size, 1).index_select(0, place).view(batch_size, *shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from prosl_lightning.data.synthetic.archive import write_archive
 from prosl_lightning.data.synthetic.generator import (
     CLASS_NAMES,
     NUM_PERFORMERS,
@@ -10,6 +11,7 @@ from prosl_lightning.data.synthetic.generator import (
     generate,
     performer,
 )
+from prosl_lightning.data.synthetic.raw import skeleton_text, write_skeleton_files
 
 __all__ = [
     "CLASS_NAMES",
@@ -18,4 +20,7 @@ __all__ = [
     "SyntheticClip",
     "generate",
     "performer",
+    "skeleton_text",
+    "write_archive",
+    "write_skeleton_files",
 ]

@@ -51,6 +51,11 @@ class SyntheticClip(NamedTuple):
     setup: int
     replication: int
 
+    def listed(self) -> NDArray[np.float32]:
+        """The persons as a raw file lists them, ``(T, M, V, 3)``: in each frame those who are there come first."""
+        order = np.argsort(~self.present, axis=1, kind="stable")[:, :, None, None]
+        return np.take_along_axis(self.joints.transpose(0, 2, 1, 3), order, axis=1)
+
 
 def generate(num_samples: int, *, seed: int = 0, noise: bool = True) -> Iterator[SyntheticClip]:
     """Make labelled skeleton sequences; equal arguments give equal sequences, and more samples only append.

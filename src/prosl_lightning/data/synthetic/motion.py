@@ -21,9 +21,10 @@ def _scale(**values: float) -> Array:
 _JITTER = _scale(azimuth=8, elevation=7, reach=0.04, flare=0.2, foot_out=0.02, foot_up=0.02, foot_forward=0.04,
                  root_up=0.02, yaw=4, pitch=4, roll=3)  # fmt: skip
 _SWAY = _scale(azimuth=7, elevation=3, reach=0.02, flare=0.1, root_side=0.015, root_up=0.004, root_forward=0.015,
-               head_yaw=10, yaw=4, pitch=2.5, roll=2, heading=7)  # fmt: skip
+               head_yaw=10, yaw=4, pitch=2.5, roll=2, heading=14)  # fmt: skip
 _HABIT = _scale(foot_out=0.03, foot_forward=0.06, root_side=0.02, head_pitch=8, head_yaw=8, chest_yaw=6, chest_pitch=6,
                 hips_pitch=4, yaw=5, roll=3)  # fmt: skip
+_SETTLING = _scale(heading=65, hips_pitch=18, hips_roll=14, chest_yaw=10)
 _IDLE_ARMS = (
     hand("main", 0.26, -0.40, 0.02, 1.6),  # on the hip
     hand("main", 0.10, -0.46, 0.15, 1.0),  # folded in front
@@ -76,7 +77,7 @@ def perform(rng: np.random.Generator, action: Action, cast: list[Performer]) -> 
     people = []
     for role, who in enumerate(cast):
         track = _track(rng, script, [key[1 + role] for key in keys], times, seconds, lead.amplitude)
-        track[:, INDEX["heading"]] += _turning(rng, seconds)
+        track += _settling(rng, seconds)
         joints = pose(who.body, track, right_handed=lead.right_handed)
         if action.people == 2:
             joints = turned_about_vertical(joints, np.pi * role)
@@ -89,7 +90,7 @@ def _timeline(rng: np.random.Generator, script: Script, tempo: float) -> tuple[l
     """The keys of the whole clip, their times in seconds, and when the action itself starts."""
     repeats = int(rng.integers(script.repeats[0], script.repeats[1] + 1))
     body = script.before + script.cycle * repeats + [Key(script.after, {})]
-    idle = rng.uniform(0.0, 1.8, 2) * (rng.random(2) < 0.8)
+    idle = rng.uniform(0.0, 2.8, 2) * (rng.random(2) < 0.8)
     steps = np.array([key.seconds for key in body]) / tempo * rng.uniform(0.85, 1.18, len(body))
     times = np.cumsum(np.concatenate([[0.0, idle[0]], steps, [idle[1]]]))
     return [Key(0.0, {}), Key(0.0, {}), *body, Key(0.0, {})], times, float(idle[0])
@@ -132,14 +133,15 @@ def _track(
     change = _ease((seconds - rng.uniform(seconds[0] - 1.0, seconds[-1] + 1.0)) / rng.uniform(0.5, 1.2))[:, None]
     track = (1.0 - share) * (habit + change * (later - habit)) + moved
     frequency, phase = rng.uniform(0.1, 0.7, len(CHANNELS)), rng.uniform(0.0, 2.0 * np.pi, len(CHANNELS))
-    sway = _SWAY * rng.uniform(0.3, 1.8, len(CHANNELS)) * (0.4 if script.exact else 1.0)
+    sway = _SWAY * rng.uniform(0.3, 2.2, len(CHANNELS)) * (0.4 if script.exact else 1.0)
     return track + sway * np.sin(2.0 * np.pi * frequency * seconds[:, None] + phase)
 
 
-def _turning(rng: np.random.Generator, seconds: Array) -> Array:
-    """Heading over time: people turn to their place while the recording starts, degrees."""
-    start = np.clip(rng.normal(0.0, 40.0), -80.0, 80.0)
-    return start * (1.0 - _ease((seconds - seconds[0] - rng.uniform(0.0, 0.3)) / rng.uniform(0.4, 1.2)))
+def _settling(rng: np.random.Generator, seconds: Array) -> Array:
+    """Channels over time to add: people turn to their place and straighten up while the recording starts."""
+    start = np.clip(rng.normal(0.0, 1.0, len(CHANNELS)), -2.0, 2.0) * _SETTLING
+    eased = _ease((seconds - seconds[0] - rng.uniform(0.0, 0.3)) / rng.uniform(0.4, 1.2))
+    return start * (1.0 - eased[:, None])
 
 
 def _posture(rng: np.random.Generator) -> Array:

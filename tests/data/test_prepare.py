@@ -1,0 +1,178 @@
+"""From a folder of raw NTU files to an archive: order, published exclusions, bad files, several processes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prosl_lightning.data.archive import Archive
+from prosl_lightning.data.ntu_sets import NTU60
+from prosl_lightning.data.prepare import ntu60, ntu120
+from prosl_lightning.errors import DataError, UsageError
+
+MISSING = "S001C002P005R002A008"  # on the published list
+NAMES = ["S001C001P001R001A001", "S001C003P003R001A002", "S002C001P002R002A060", "S017C002P040R001A050"]
+
+
+@pytest.fixture
+def raw(tmp_path, skeleton_text, walker) -> Path:
+    """Four good files in two folders, in an order that is not alphabetical."""
+    root = tmp_path / "raw"
+    for number, name in enumerate(NAMES):
+        folder = root / ("b", "a")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        frames = walker(5 + number, bodies=1 + number % 2, seed=number)
+        (folder / f"{name}.skeleton").write_bytes(skeleton_text(frames, ("\n", "\r\n")[number % 2]))
+    return root
+
+
+def test_archive_of_a_folder(raw, tmp_path, capsys):
+    report = ntu60(str(raw), out=str(tmp_path / "out"))
+    archive = Archive.open(tmp_path / "out")
+    archive.verify()
+    assert archive.names.tolist() == NAMES
+    assert archive.lengths.tolist() == [5, 6, 7, 8]
+    assert archive.labels.tolist() == [0, 1, 59, 49]
+    columns = {name: values.tolist() for name, values in archive.columns.items()}
+    assert columns == {
+        "setup": [1, 1, 2, 17],
+        "camera": [1, 3, 1, 2],
+        "subject": [1, 3, 2, 40],
+        "replication": [1, 1, 2, 1],
+    }
+    assert archive.class_names == NTU60.class_names
+    assert archive.frames.shape == (26, 3, 25, 2)
+    assert not archive.frames[:, :, 1, 0].any()  # the middle of the spine of the first person
+    assert archive.split("x-sub")[0].tolist() == [0, 2]
+    assert archive.split("x-view")[0].tolist() == [1, 3]
+    assert report.splits == {"x-sub": (2, 2), "x-view": (2, 2), "all": (4, 0)}
+    printed = capsys.readouterr().out
+    assert "4 sequences, 26 frames" in printed
+    assert "x-sub     2      2     40091 / 16487" in printed
+    assert "sizes differ from the official ones" in printed
+
+
+def test_ntu120_has_the_cross_setup_protocol(raw, tmp_path, skeleton_text, walker):
+    (raw / "S032C001P106R002A120.skeleton").write_bytes(skeleton_text(walker(4)))
+    report = ntu120(str(raw), out=str(tmp_path / "out"))
+    archive = Archive.open(tmp_path / "out")
+    assert archive.labels.tolist() == [0, 1, 59, 49, 119]
+    assert archive.split("x-set")[0].tolist() == [2, 4]
+    assert report.splits == {"x-sub": (2, 3), "x-set": (2, 3), "all": (5, 0)}
+    assert ntu60(str(raw), out=str(tmp_path / "60")).foreign == 1
+
+
+def test_published_missing_samples_are_dropped_and_counted(raw, tmp_path, capsys):
+    shutil.copy(raw / "b" / f"{NAMES[0]}.skeleton", raw / f"{MISSING}.skeleton")
+    report = ntu60(str(raw), out=str(tmp_path / "out"))
+    assert report.dropped == [MISSING]
+    assert MISSING not in Archive.open(tmp_path / "out").names
+    assert "on the published list of missing skeletons: 1; of other data sets: 0" in capsys.readouterr().out
+
+
+def _spoil(raw: Path, skeleton_text, walker) -> dict[str, str]:
+    good = skeleton_text(walker(3))
+    lines = good.split(b"\n")
+    bad = {
+        "S003C001P001R001A001": (good[:2000], "line 29 (in frame 1 of 3): truncated"),
+        "S003C001P001R001A002": (b"", "empty file"),
+        "S003C001P001R001A003": (good.replace(b" 277.4", b" x", 1), "line 5 (in frame 1 of 3): 'x' is not a number"),
+        "S003C001P001R001A004": (b"\n".join([*lines[:4], b"nan " * 12, *lines[5:]]), "line 5 (in frame 1 of 3): coord"),
+        "S003C001P001R001A005": (b"\n".join([*lines[:3], b"20", *lines[4:]]), "line 4 (in frame 1 of 3): 20 joints"),
+        "S003C001P001R001A006": (b"2\n0\n0\n", "nobody in any of 2 frames"),
+        "video": (good, "name 'video' is not of the form"),
+    }
+    for name, (content, _) in bad.items():
+        (raw / f"{name}.skeleton").write_bytes(content)
+    return {name: reason for name, (_, reason) in bad.items()}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_bad_files_are_named_and_passed_over(raw, tmp_path, capsys, skeleton_text, walker, jobs):
+    expected = _spoil(raw, skeleton_text, walker)
+    report = ntu60(str(raw), out=str(tmp_path / "out"), jobs=jobs)
+    assert Archive.open(tmp_path / "out").names.tolist() == NAMES
+    assert [Path(source).stem for source, _ in report.bad] == sorted(expected)
+    printed = capsys.readouterr().out
+    assert "could not be used: 7" in printed
+    for (source, reason), wanted in zip(report.bad, [expected[name] for name in sorted(expected)], strict=True):
+        assert reason.startswith(wanted)
+        assert f"  {source}: {reason}" in printed
+
+
+def test_strict_stops_at_the_first_bad_file(raw, tmp_path, skeleton_text, walker):
+    _spoil(raw, skeleton_text, walker)
+    for jobs in (1, 2):
+        with pytest.raises(
+            DataError, match=r"S003C001P001R001A001.skeleton: line 29 .*truncated.*\nleave out --strict"
+        ):
+            ntu60(str(raw), out=str(tmp_path / "out"), strict=True, jobs=jobs)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["raw"]
+
+
+def test_several_processes_write_the_same_bytes(raw, tmp_path):
+    for jobs in (1, 2):
+        ntu60(str(raw), out=str(tmp_path / str(jobs)), jobs=jobs)
+    for file in ("frames.npy", "index.npy", "meta.json"):
+        assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes()
+
+
+def test_a_name_that_occurs_twice_is_read_once(raw, tmp_path):
+    (raw / "c").mkdir()
+    shutil.copy(raw / "b" / f"{NAMES[0]}.skeleton", raw / "c")
+    report = ntu60(str(raw), out=str(tmp_path / "out"))
+    copy, original = raw / "c" / f"{NAMES[0]}.skeleton", raw / "b" / f"{NAMES[0]}.skeleton"
+    assert report.bad == [(str(copy), f"the same name as {original}")]
+    assert len(Archive.open(tmp_path / "out")) == 4
+    with pytest.raises(DataError, match="the same name as"):
+        ntu60(str(raw), out=str(tmp_path / "strict"), strict=True)
+
+
+def test_nothing_to_read(tmp_path, raw):
+    with pytest.raises(DataError, match="there is no such folder"):
+        ntu60(str(tmp_path / "gone"), out=str(tmp_path / "out"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"no .skeleton files"):
+        ntu60(str(tmp_path / "empty"), out=str(tmp_path / "out"))
+    for path in raw.rglob("*.skeleton"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"nothing usable among 4 sequences; the first: .*A001.skeleton: empty file"):
+        ntu60(str(raw), out=str(tmp_path / "out"))
+    with pytest.raises(UsageError, match="jobs is 0"):
+        ntu60(str(raw), out=str(tmp_path / "out"), jobs=0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_progress_is_shown_on_stderr(raw, tmp_path, capsys, monkeypatch):
+    clock = iter(range(0, 1000, 6))
+    monkeypatch.setattr("prosl_lightning.data.conversion.time.monotonic", lambda: next(clock))
+    ntu60(str(raw), out=str(tmp_path / "out"))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["prepared 2 of 4, 0 a second, 12 s left", "prepared 4 of 4, 0 a second, 0 s left"]
+
+
+def test_an_existing_target_is_refused_before_anything_is_read(raw, tmp_path):
+    ntu60(str(raw), out=str(tmp_path / "out"))
+    shutil.rmtree(raw)
+    with pytest.raises(DataError, match="exists already"):
+        ntu60(str(raw), out=str(tmp_path / "out"))
+
+
+def test_overwrite_replaces_the_archive(raw, tmp_path):
+    ntu60(str(raw), out=str(tmp_path / "out"))
+    (raw / "b" / f"{NAMES[0]}.skeleton").unlink()
+    ntu60(str(raw), out=str(tmp_path / "out"), overwrite=True, dtype="float32")
+    archive = Archive.open(tmp_path / "out")
+    assert archive.names.tolist() == NAMES[1:]
+    assert archive.frames.dtype == np.float32
+
+
+def test_the_real_files(shared_folder, tmp_path):
+    report = ntu60(str(shared_folder / "data" / "raw-samples" / "ntu-skeleton"), out=str(tmp_path / "out"))
+    archive = Archive.open(tmp_path / "out")
+    assert (report.num_sequences, report.num_frames, report.bad) == (23, 1901, [])
+    assert report.splits == {"x-sub": (15, 8), "x-view": (7, 16), "all": (23, 0)}
+    assert archive.frames[..., 1].any(axis=(1, 2)).sum() > 300  # the two-person actions keep both
