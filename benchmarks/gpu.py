@@ -66,7 +66,7 @@ class GpuBench(Bench):
         """A synthetic archive, made at the first call."""
         root = self.folder / "synthetic"
         if not root.exists():
-            write_archive(root, self.sequences)
+            write_archive(root, num_samples=self.sequences)
         return str(root)
 
     def batch(self) -> SkeletonBatch:

@@ -22,7 +22,7 @@ from prosl_lightning.evaluation.report import table
 
 STEPS, EPOCHS, BATCH, FRAMES = 30, 4, 8, 16
 TINY = {
-    "base": "hico-gru", "base_args": {"hidden_size": 16, "num_layers": 1, "projection_size": 8}, "num_frames": FRAMES,
+    "base": "hico-transformer", "base_args": {"hidden_size": 16, "projection_size": 8}, "num_frames": FRAMES,
     "min_crop_frames": 8, "bank_size": 128, "num_clusters": 8, "semantic_start": EPOCHS + 1,
 }  # fmt: skip
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from prosl_lightning._lightning import pl, submodule
-from prosl_lightning.commands.parsing import ShortUsageParser, resolve_config_arguments, resolve_config_variable
+from prosl_lightning.commands.parsing import (
+    ShortUsageParser,
+    resolve_config_arguments,
+    resolve_config_variable,
+    short_message,
+)
 from prosl_lightning.commands.quiet import silence_lightning
 from prosl_lightning.commands.run_folder import SaveConfig, check_resumable, newest_checkpoint
 from prosl_lightning.data.archive import Archive
@@ -61,11 +67,16 @@ class FitCLI(_cli.LightningCLI):  # type: ignore[name-defined]
     def _parse_ckpt_path(self) -> None:
         """Keep the configuration as given: Lightning would put the checkpoint's over it, command line included."""
 
+    def _add_instantiators(self) -> None:
+        """Keep hyper-parameters plain: Lightning would add the path of a function, which the other Lightning refuses."""
+
     def before_instantiate_classes(self) -> None:
         """Take the skeleton from the archive, and find the checkpoint that `last` means."""
         config = self.config[self.subcommand]
         if config.checkpoint_every < 1:
             raise UsageError(f"checkpoint_every is {config.checkpoint_every}; it must be at least 1")
+        if "WandbLogger" in str(config.trainer.logger) and find_spec("wandb") is None:
+            raise MissingExtraError("wandb", "wandb")
         archive = Archive.open(config.data.root)
         found = {"layout": archive.layout.to_plain(), "num_bodies": archive.num_bodies}
         for name, value in found.items():
@@ -82,10 +93,8 @@ class FitCLI(_cli.LightningCLI):  # type: ignore[name-defined]
             super().instantiate_classes()
         except ProSLError:
             raise
-        except ModuleNotFoundError as error:
-            raise MissingExtraError("wandb", "wandb") if "wandb" in str(error) else UsageError(str(error)) from error
-        except (ValueError, TypeError, _Misconfiguration) as error:
-            raise UsageError((str(error).strip() or repr(error)).splitlines()[0]) from error
+        except (ValueError, TypeError, ModuleNotFoundError, _Misconfiguration) as error:
+            raise UsageError(short_message(str(error).strip() or repr(error))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """A trainer with a CSV log, checkpoints, the saved configuration and the stage in the progress bar."""
@@ -153,16 +162,16 @@ def _with_csv(configured: Any, root: Path) -> Any:
     return sorted(loggers, key=lambda logger: not isinstance(logger, _loggers.CSVLogger))
 
 
+class _LastCheckpoint(_callbacks.ModelCheckpoint):  # type: ignore[name-defined]
+    """Lightning tells two checkpoint callbacks apart by their classes where their intervals are the same."""
+
+
 def _checkpoints(folder: Path, every: int) -> list[Any]:
     """`last.ckpt` after every epoch, and one that is kept every so many epochs."""
-    last = _callbacks.ModelCheckpoint(
-        folder, filename="last", every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False
-    )
-    kept = _callbacks.ModelCheckpoint(
-        folder, filename="epoch-{epoch:04d}", auto_insert_metric_name=False, every_n_epochs=every, save_top_k=-1,
-        save_on_train_epoch_end=True, enable_version_counter=False,
-    )  # fmt: skip
-    return [last, kept]
+    shared = {"dirpath": folder, "save_on_train_epoch_end": True, "enable_version_counter": False}
+    name = {"filename": "epoch-{epoch:04d}", "auto_insert_metric_name": False}
+    kept = _callbacks.ModelCheckpoint(**shared, **name, every_n_epochs=every, save_top_k=-1)
+    return [_LastCheckpoint(**shared, filename="last", every_n_epochs=1), kept]
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -56,12 +56,10 @@ def short_message(message: str) -> str:
     lines = [_plain_types(line).strip().lstrip("- ") for line in message.splitlines()]
     lines = list(dict.fromkeys(line for line in lines if line))
     option = re.match(r'Parser key "([\w.+]+)":', lines[0])
-    if not option:
-        return "; ".join(lines[:3])
-    noise = ("Does not validate", "Subtypes:", "Errors:", "Given value type")
-    lines = [line for line in lines[1:] if not line.startswith(noise)]
-    causes = [line for line in lines if not line.startswith(("expected", "found"))]
-    return f"--{option[1]}: " + "; ".join(causes or lines).replace(":;", ":")
+    noise = ("Does not validate", "Subtypes:", "Errors:", "Given value type", "Parser key")
+    lines = [line for line in lines if not line.startswith(noise)]
+    causes = [line for line in lines if not line.startswith(("expected", "found"))] or lines
+    return (f"--{option[1]}: " if option else "") + "; ".join(causes).replace(":;", ":")
 
 
 def _plain_types(line: str) -> str:

@@ -57,7 +57,11 @@ def _map(axes: Axes, features: Tensor, labels: Tensor, names: Sequence[str]) -> 
     for label, name in enumerate(names):
         chosen = points[labels.cpu().numpy() == label]
         colour, marker = _COLOURS[label % len(_COLOURS)], _MARKERS[label // len(_COLOURS) % len(_MARKERS)]
-        handles.append(axes.scatter(*chosen.T, s=22, color=colour, marker=marker, alpha=0.75, linewidths=0, label=name))
+        handles.append(
+            axes.scatter(
+                chosen[:, 0], chosen[:, 1], s=22, color=colour, marker=marker, alpha=0.75, linewidths=0, label=name
+            )
+        )
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_xlabel("t-SNE 1")

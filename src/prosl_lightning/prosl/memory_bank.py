@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -66,3 +67,26 @@ class MemoryBank(nn.Module):
         self.features = self.features.index_copy(0, where, rows.to(self.features.dtype))
         self.index = self.index.index_copy(0, where, index.repeat_interleave(len(rows) // len(index)))
         self.pointer = (self.pointer + len(rows)) % self._wrap
+
+
+def build_banks(
+    encoder: nn.Module, input_shape: tuple[int, ...], names: Iterable[str], size: int, wrap: BankWrap
+) -> nn.ModuleDict:
+    """One memory bank per named projection of an encoder, with as many levels as that projection has.
+
+    Args:
+        encoder: Offers `project`, see :func:`prosl_lightning.encoders.build_encoder`.
+        input_shape: Shape (C, T, V, M) of one encoder input.
+        names: Projections that need a bank.
+        size: Samples each bank remembers.
+        wrap: See :class:`MemoryBank`.
+    """
+    was_training = encoder.training
+    with torch.no_grad():  # one look at the projections tells how many levels each has
+        projections = encoder.eval().project(torch.zeros(1, *input_shape))  # type: ignore[operator]
+    encoder.train(was_training)
+    banks = {}
+    for name in names:
+        width = projections[name].shape[-1]
+        banks[name] = MemoryBank(size, width, projections[name].numel() // width, wrap)
+    return nn.ModuleDict(banks)

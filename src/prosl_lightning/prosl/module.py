@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import time
 import warnings
 from contextlib import nullcontext
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from prosl_lightning._lightning import pl
@@ -22,9 +21,10 @@ from prosl_lightning.prosl.checks import check_data, check_options, empty_confid
 from prosl_lightning.prosl.codebook import SemanticCodebook
 from prosl_lightning.prosl.importance import mask_probability
 from prosl_lightning.prosl.initialise import load_initial_weights
-from prosl_lightning.prosl.losses import KLDirection, branch_kl_loss, contrastive_loss, mean_cosine, semantic_loss
-from prosl_lightning.prosl.memory_bank import BankWrap, MemoryBank
-from prosl_lightning.prosl.step_log import StepLog
+from prosl_lightning.prosl.losses import KLDirection, mean_cosine
+from prosl_lightning.prosl.memory_bank import BankWrap, build_banks
+from prosl_lightning.prosl.objective import Objective, Projections
+from prosl_lightning.prosl.training_log import TrainingLog
 from prosl_lightning.seeds import generator, seeded
 from prosl_lightning.skeleton import SkeletonLayout
 from prosl_lightning.views import (
@@ -37,7 +37,6 @@ from prosl_lightning.views import (
 )
 
 Stream = Literal["joint", "bone", "motion"]
-Projections = dict[str, Tensor]
 
 # The paper's threshold 0.027 was chosen at k = 65; this is the same confidence relative to a uniform guess (1 / k).
 RELATIVE_THRESHOLD = 0.027 * 65
@@ -143,26 +142,17 @@ class ProSLModule(pl.LightningModule):
             self.base.encoder, layout=self.layout, num_bodies=num_bodies, num_frames=num_frames, **(base_args or {})
         )
         self.key_encoder: Any = copy.deepcopy(self.query_encoder).requires_grad_(False)
-        self.banks = self._build_banks()
+        input_shape = (3, num_frames, self.layout.num_joints, num_bodies)
+        names = (term.key for term in self.base.terms)
+        self.banks: Any = build_banks(self.query_encoder, input_shape, names, bank_size, bank_wrap)
         self.codebook = SemanticCodebook()
-        self._update_average = get_ema_multi_avg_fn(momentum)
-        self._log = StepLog()
-        self._epoch_began, self._epoch_samples, self._warned = 0.0, 0, False
-
-    def _build_banks(self) -> nn.ModuleDict:
-        shape = (1, 3, self.hparams["num_frames"], self.layout.num_joints, self.hparams["num_bodies"])
-        was_training = self.query_encoder.training
-        with torch.no_grad():  # one look at the projections tells how many levels each has
-            projections = self.query_encoder.eval().project(torch.zeros(shape))
-        self.query_encoder.train(was_training)
-        size, wrap = self.hparams["bank_size"], self.hparams["bank_wrap"]
-        return nn.ModuleDict(
-            {
-                term.key: MemoryBank(size, projection.shape[-1], projection[0].numel() // projection.shape[-1], wrap)
-                for term in self.base.terms
-                for projection in [projections[term.key]]
-            }
+        self.objective = Objective(
+            self.base, temperature, filtered_terms, semantic_temperature, self.confidence_threshold, kl_direction
         )
+        self._update_average = get_ema_multi_avg_fn(momentum)
+        self._training_log = TrainingLog()
+        self._epoch_means: dict[str, float] = {}
+        self._warned = False
 
     # ---------------------------------------------------------------------------------------------- using the encoder
 
@@ -206,8 +196,7 @@ class ProSLModule(pl.LightningModule):
         has_dropout = getattr(self.query_encoder, "has_dropout", False)
         with seeded(self.device, *seeds) if has_dropout else nullcontext():
             metrics = self.losses(*views, batch.index)
-        self._epoch_samples += len(batch.index)
-        self._log_step(metrics)
+        self._log_step(metrics, len(batch.index))
         return metrics["loss"]
 
     def draw_views(self, batch: SkeletonBatch, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -248,62 +237,21 @@ class ProSLModule(pl.LightningModule):
         projected = {name: F.normalize(p, dim=-1) for name, p in self.query_encoder.project(both).items()}
         query = {name: p[: len(index)] for name, p in projected.items()}
         with torch.no_grad():
-            self._update_key_encoder()
+            self._update_average(list(self.key_encoder.parameters()), list(self.query_encoder.parameters()), None)
             key = {name: F.normalize(p, dim=-1) for name, p in self.key_encoder.project(key_view).items()}
-        metrics = self._contrast(query, key, index)
+        codebook = self.codebook if self.stage == "semantic" else None
+        metrics = self.objective.contrast(query, key, self.banks, codebook, index)
         total = torch.stack(list(metrics.values())).sum()
         metrics["contrast"] = total
         if semantic_view is not None:
-            semantic = projected[self.base.semantic][len(index) :]
-            extra, observed = self._semantic(query[self.base.semantic], semantic, index)
+            semantic = {name: p[len(index) :] for name, p in projected.items()}
+            extra, observed = self.objective.semantic(query, semantic, self.banks, codebook, index)
             total = total + torch.stack(list(extra.values())).sum()
             metrics |= extra | observed
         metrics["mean_cosine"] = mean_cosine(query[self.base.semantic].detach())
-        for name in self.banks:
-            self._bank(name).enqueue(key[name], index)
+        for name, bank in self.banks.items():
+            bank.enqueue(key[name], index)
         return {"loss": total} | metrics
-
-    def _contrast(self, query: Projections, key: Projections, index: Tensor) -> Projections:
-        """One loss per contrast term, same-label negatives excluded in the semantic stage (Eq. 1 or 5)."""
-        losses = {}
-        for term in self.base.terms:
-            bank = self._bank(term.key)
-            anchor, positives = query[term.query], key[term.key]
-            anchor = anchor[:, 0] if anchor.dim() == 3 else anchor
-            positives = positives if positives.dim() == 3 else positives.unsqueeze(1)
-            filtered = self.hparams["filtered_terms"] == "all" or term.key == self.base.semantic
-            excluded = self.codebook.excluded(index, bank.index) if filtered and self.stage == "semantic" else None
-            losses[term.name] = contrastive_loss(
-                anchor, positives, bank.features, self.hparams["temperature"], excluded
-            ).mean()
-        return losses
-
-    def _semantic(self, query: Tensor, semantic: Tensor, index: Tensor) -> tuple[Projections, Projections]:
-        """L_KL, and in the semantic stage L_Sem and L_Sem' (Eq. 10, 2, 9); and what to watch beside them."""
-        bank = self._bank(self.base.semantic)
-        temperature, direction = self.hparams["temperature"], self.hparams["kl_direction"]
-        losses = {"kl": branch_kl_loss(semantic, query, bank.features, temperature, direction).mean()}
-        if self.stage == "contrast":
-            return losses, {}
-        observed = {"excluded_share": self.codebook.excluded(index, bank.index).float().mean()}
-        labels = self.codebook.labels_of(index)
-        for name, features in (("semantic_query", query), ("semantic_branch", semantic)):
-            result = semantic_loss(
-                features,
-                self.codebook.centroids,
-                labels,
-                self.hparams["semantic_temperature"],
-                self.confidence_threshold,
-            )
-            losses[name] = result.loss
-            observed[f"confident_share_{name.removeprefix('semantic_')}"] = result.confident.float().mean()
-        return losses, observed
-
-    def _bank(self, name: str) -> MemoryBank:
-        return cast(MemoryBank, self.banks[name])
-
-    def _update_key_encoder(self) -> None:
-        self._update_average(list(self.key_encoder.parameters()), list(self.query_encoder.parameters()), None)
 
     # ------------------------------------------------------------------------------------------------ Lightning hooks
 
@@ -344,11 +292,10 @@ class ProSLModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch's clock and metrics."""
-        self._log.pop()
-        self._epoch_began, self._epoch_samples = time.perf_counter(), 0
+        self._training_log.start()
 
-    def _log_step(self, metrics: Projections) -> None:
-        values = self._log.add(metrics)
+    def _log_step(self, metrics: Projections, num_samples: int) -> None:
+        values = self._training_log.add(metrics, num_samples)
         step, every = self.global_step, getattr(self.trainer, "log_every_n_steps", 0)
         if not every or (step + 1) % every:
             return
@@ -358,16 +305,20 @@ class ProSLModule(pl.LightningModule):
         for logger in self.loggers:
             logger.log_metrics(named, step=step)
 
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Close the epoch's metrics after its last batch: callbacks at the epoch's end would count as its time."""
+        if self.trainer.is_last_batch:
+            self._epoch_means = self._training_log.finish()
+
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means, its stage and speed; warn when no sample was confident."""
-        means = self._log.pop()
-        seconds = time.perf_counter() - self._epoch_began  # after the means, which wait for the device
+        means, self._epoch_means = self._epoch_means, {}
         if not means:
             return
         if means.get("confident_share_query") == 0 and not self._warned:
             self._warned = True
             warnings.warn(empty_confident_set_cause(self), stacklevel=2)
         self.log("stage", 2.0 if self.stage == "semantic" else 1.0, prog_bar=True, rank_zero_only=True)
-        rate = self._epoch_samples * self.trainer.world_size / seconds
+        rate = means.pop("samples_per_second") * self.trainer.world_size
         self.log("epoch/samples_per_second", rate, rank_zero_only=True)
         self.log_dict({f"epoch/{name}": value for name, value in means.items()}, sync_dist=True)

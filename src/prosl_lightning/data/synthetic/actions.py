@@ -63,6 +63,7 @@ class Action:
 
 
 def arm(side: str, azimuth: float, elevation: float, reach: float, flare: float = 0.6) -> Pose:
+    """Direction and share of the reach of an arm: `main`, `other` or `both`; see :data:`CHANNELS`."""
     values = {"azimuth": azimuth, "elevation": elevation, "reach": reach, "flare": flare}
     sides = ("main", "other") if side == "both" else (side,)
     return {f"{one}_{channel}": value for one in sides for channel, value in values.items()}
@@ -94,7 +95,7 @@ def _throw(body: Body, partner: Body) -> Script:
     release = arm("main", -8, 22, 0.98) | arm("other", 60, -55, 0.7)
     release |= {"chest_yaw": 22.0, "hips_yaw": 12.0, "chest_pitch": 16.0, "root_forward": 0.18} | stance
     follow = hand("main", -0.02, -0.32, 0.34) | {"chest_yaw": 32.0, "chest_pitch": 30.0, "root_forward": 0.20} | stance
-    return Script([], [Key(0.65, wind), Key(0.20, release), Key(0.22, follow), Key(0.6, {})], (1, 2), 0.2)
+    return Script([], [Key(0.65, wind), Key(0.32, release), Key(0.25, follow), Key(0.6, {})], (1, 2), 0.2)
 
 
 def _clap(body: Body, partner: Body) -> Script:
@@ -123,11 +124,11 @@ def _kick(body: Body, partner: Body) -> Script:
 
 def _march(body: Body, partner: Body) -> Script:
     swing = {"main": arm("other", 0, -38, 0.80), "other": arm("main", 0, -38, 0.80)}
-    back = {"main": arm("main", 150, -68, 0.85), "other": arm("other", 150, -68, 0.85)}
+    back = {"main": arm("main", 10, -114, 0.85), "other": arm("other", 10, -114, 0.85)}
     steps = []
     for leg, shift in (("main", -0.04), ("other", 0.04)):
         knee = {f"{leg}_foot_up": 0.34, f"{leg}_foot_forward": 0.16, "root_side": shift}
-        steps += [Key(0.27, knee | swing[leg] | back[leg]), Key(0.23, {})]
+        steps += [Key(0.27, knee | swing[leg] | back[leg]), Key(0.23, arm("both", 10, -84, 0.95))]
     return Script([], steps, (2, 5), 0.1)
 
 
@@ -137,13 +138,13 @@ def _squat(body: Body, partner: Body) -> Script:
 
 
 def _jump(body: Body, partner: Body) -> Script:
-    crouch = {"root_up": -0.20, "root_forward": -0.05, "hips_pitch": 28.0} | arm("both", 150, -60, 0.92)
+    crouch = {"root_up": -0.20, "root_forward": -0.05, "hips_pitch": 28.0} | arm("both", 12, -128, 0.92)
     lift = {
         f"{side}_foot_{way}": value for side in ("main", "other") for way, value in (("up", 0.34), ("forward", -0.12))
     }
     air = {"root_up": 0.26} | lift | arm("both", 15, 45, 0.9)
     land = {"root_up": -0.14, "root_forward": -0.04, "hips_pitch": 20.0} | arm("both", 30, -30, 0.8)
-    return Script([], [Key(0.4, crouch), Key(0.28, air), Key(0.26, land), Key(0.35, {})], (1, 4), 0.1)
+    return Script([], [Key(0.4, crouch), Key(0.34, air), Key(0.3, land), Key(0.35, {})], (1, 4), 0.1)
 
 
 def _bow(body: Body, partner: Body) -> Script:
@@ -197,11 +198,17 @@ def _hug(body: Body, partner: Body) -> Script:
     first = {"root_forward": step / 2, "main_foot_forward": step, "main_foot_up": 0.04} | open_arms
     both = {"main_foot_forward": step, "other_foot_forward": step}
     second = {"root_forward": step, "chest_pitch": 6.0} | both | open_arms
-    wrap = {"root_forward": step, "chest_pitch": 9.0} | both
-    over = wrap | hand("main", 0.06, 0.0, 0.36, 1.3) | hand("other", 0.06, -0.20, 0.36, 1.3)
+    level = min(body.shoulder_height, partner.shoulder_height)
+
+    def hold(who: Body) -> Pose:
+        drop = (level - who.shoulder_height) / who.size
+        arms = hand("main", 0.06, drop, 0.36, 1.3) | hand("other", 0.06, drop - 0.2, 0.36, 1.3)
+        return {"root_forward": step, "chest_pitch": 9.0} | both | arms
+
+    over, back = hold(body), hold(partner)
     distance = step * (body.leg + partner.leg) + 0.14 * (body.size + partner.size)
-    before = [Key(0.45, first, first), Key(0.45, second, second), Key(0.5, over, over)]
-    return Script(before, [Key(0.7, over, over)], (1, 3), 1.0, exact=True, distance=distance)
+    before = [Key(0.45, first, first), Key(0.45, second, second), Key(0.5, over, back)]
+    return Script(before, [Key(0.7, over, back)], (1, 3), 1.0, exact=True, distance=distance)
 
 
 ACTIONS: tuple[Action, ...] = (

@@ -24,8 +24,9 @@ CHANNELS: tuple[str, ...] = (
 )
 """What moves a body. `main` is the side of the preferred hand, `other` the opposite one.
 
-* azimuth (0 forward, 90 outward, negative across the chest) and elevation (-90 down, 90 up): direction from shoulder to
-  wrist in the chest's frame; reach: their distance as a share of the arm; flare: how far the elbow points outward.
+* azimuth (0 forward, 90 outward, negative across the chest) and elevation (-90 down, 90 up, below -90 behind the back):
+  direction from shoulder to wrist in the chest's frame; reach: their distance as a share of the arm; flare: how far
+  outward the elbow points.
 * foot_out, foot_up, foot_forward: the ankle's place relative to standing; root_side, root_up, root_forward: that of the
   pelvis; all in leg lengths. A foot stays where it is when the pelvis moves: the knee bends.
 * yaw (positive towards the other side), pitch (positive forward), roll of hips, chest against hips, head against chest.
@@ -34,6 +35,7 @@ CHANNELS: tuple[str, ...] = (
 INDEX = {name: i for i, name in enumerate(CHANNELS)}
 _LATERAL = [INDEX[name] for name in CHANNELS if name == "root_side" or name.endswith(("_yaw", "_roll"))]
 
+# metres, for a body of size 1
 UPPER_ARM, FOREARM, HAND, TIP, THUMB = 0.27, 0.24, 0.075, 0.075, 0.055
 THIGH, SHANK, FOOT, ANKLE_HEIGHT = 0.40, 0.38, 0.13, 0.08
 LOWER_SPINE, UPPER_SPINE, NECK, HEAD = 0.28, 0.22, 0.08, 0.13

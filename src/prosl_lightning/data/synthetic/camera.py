@@ -49,40 +49,40 @@ class Camera:
         cos, sin = np.cos(np.radians(self.tilt)), np.sin(np.radians(self.tilt))
         return np.stack([points[..., 0], cos * y + sin * z, cos * z - sin * y], axis=-1)
 
+    def track(self, rng: np.random.Generator, points: Array) -> tuple[Array, NDArray[np.int8]]:
+        """What a body tracker reports of true joints in camera space.
 
-def track(rng: np.random.Generator, points: Array) -> tuple[Array, NDArray[np.int8]]:
-    """What a body tracker reports of true joints in camera space.
+        White noise grows towards the ends of the limbs and with distance; joints behind the trunk are guessed, with an
+        error that wanders; now and then a limb's end is somewhere else for a few frames.
 
-    White noise grows towards the ends of the limbs and with distance; joints behind the trunk are guessed, with an error
-    that wanders; now and then a limb's end is somewhere else for a few frames.
+        Args:
+            rng: Source of the noise.
+            points: True joints ``(T, V, 3)``, metres.
 
-    Args:
-        rng: Source of the noise.
-        points: True joints ``(T, V, 3)``, metres.
-
-    Returns:
-        Reported joints ``(T, V, 3)`` and tracking states ``(T, V)``, 2 = seen, 1 = inferred.
-    """
-    frames = len(points)
-    behind = points[..., 2] - points[:, 1:2, 2]
-    hidden = 1.0 / (1.0 + np.exp(-np.clip((behind - 0.16) / 0.04, -30.0, 30.0)))
-    far = (points[:, 1, 2] / 3.0)[:, None] ** 2
-    noise = rng.standard_normal(points.shape, dtype=np.float32) * (_SIGMA * far * (1.0 + 2.0 * hidden))[..., None]
-    knots = rng.standard_normal((frames // 8 + 2, *points.shape[1:]), dtype=np.float32)
-    place = np.arange(frames) / 8.0
-    left = place.astype(np.int64)
-    part = (place - left)[:, None, None]
-    wander = knots[left] * (1.0 - part) + knots[left + 1] * part
-    reported = points + noise + wander * (2.0 * _SIGMA + 0.05 * hidden)[..., None]
-    for _ in range(rng.poisson(frames / 70.0)):
-        limb = list(_LIMBS[rng.integers(len(_LIMBS))])
-        first = int(rng.integers(frames))
-        reported[first : first + int(rng.integers(2, 9)), limb] += rng.normal(0.0, 0.12, 3)
-    return reported, np.where(hidden > 0.5, INFERRED, TRACKED).astype(np.int8)
+        Returns:
+            Reported joints ``(T, V, 3)`` and tracking states ``(T, V)``, 2 = seen, 1 = inferred.
+        """
+        frames = len(points)
+        tilt, offset = np.radians(self.tilt), points - points[:, 1:2]
+        behind = np.sin(tilt) * offset[..., 1] + np.cos(tilt) * offset[..., 2]  # level distance, whatever the tilt
+        hidden = 1.0 / (1.0 + np.exp(-np.clip((behind - 0.16) / 0.04, -30.0, 30.0)))
+        far = (points[:, 1, 2] / 3.0)[:, None] ** 2
+        noise = rng.standard_normal(points.shape, dtype=np.float32) * (_SIGMA * far * (1.0 + 2.0 * hidden))[..., None]
+        knots = rng.standard_normal((frames // 8 + 2, *points.shape[1:]), dtype=np.float32)
+        place = np.arange(frames) / 8.0
+        left = place.astype(np.int64)
+        part = (place - left)[:, None, None]
+        wander = knots[left] * (1.0 - part) + knots[left + 1] * part
+        reported = points + noise + wander * (2.0 * _SIGMA + 0.05 * hidden)[..., None]
+        for _ in range(rng.poisson(frames / 70.0)):
+            limb = list(_LIMBS[rng.integers(len(_LIMBS))])
+            first = int(rng.integers(frames))
+            reported[first : first + int(rng.integers(2, 9)), limb] += rng.normal(0.0, 0.12, 3)
+        return reported, np.where(hidden > 0.5, INFERRED, TRACKED).astype(np.int8)
 
 
 def gaps(rng: np.random.Generator, frames: int, body: int) -> NDArray[np.bool_]:
-    """In which frames the tracker has a body ``(T,)``: a second one is often found late, any may be lost for a moment."""
+    """In which frames the tracker has a body ``(T,)``: a second one may be found late, any may be lost for a moment."""
     present = np.ones(frames, dtype=bool)
     if body and rng.random() < 0.15:
         present[: int(rng.integers(2, 13))] = False

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prosl_lightning.data.synthetic.actions import ACTIONS
-from prosl_lightning.data.synthetic.camera import ABSENT, Camera, gaps, track
+from prosl_lightning.data.synthetic.camera import ABSENT, Camera, gaps
 from prosl_lightning.data.synthetic.motion import Performer, perform
 from prosl_lightning.errors import UsageError
 
@@ -30,8 +30,8 @@ class SyntheticClip(NamedTuple):
 
     Attributes:
         name: ``SsssCcccPpppRrrrAaaa`` as in NTU RGB+D, all numbers from 1.
-        joints: Camera space, ``(T, V, M, 3)`` = frame, joint, person, coordinate, float32, metres; x to the camera's left,
-            y up, z away from it; zeros where a person is absent.
+        joints: Camera space, ``(T, V, M, 3)`` = frame, joint, person, coordinate, float32, metres; x to the camera's
+            left, y up, z away from it; zeros where a person is absent.
         present: Which persons are reported in which frame, ``(T, M)``.
         tracking: Tracking states ``(T, V, M)``: 2 seen, 1 inferred, 0 absent.
         label: Class, from 0, into :data:`CLASS_NAMES`.
@@ -75,7 +75,8 @@ def generate(num_samples: int, *, seed: int = 0, noise: bool = True) -> Iterator
 
     Example:
         >>> clips = list(generate(6, seed=1))
-        >>> clips[0].name, clips[0].joints.shape[1:], CLASS_NAMES[clips[3].label]
+        >>> clips[0].joints.shape[1:], CLASS_NAMES[clips[3].label], clips[5].name[4:8]
+        ((25, 1, 3), 'drink', 'C003')
     """
     if num_samples < 0 or seed < 0:
         raise UsageError(f"num_samples is {num_samples} and seed {seed}; neither may be negative")
@@ -99,32 +100,43 @@ def _camera(seed: int, setup: int, number: int) -> Camera:
 
 
 @lru_cache(maxsize=256)
-def _order(seed: int, label: int) -> tuple[int, ...]:
-    """The order in which performers do an action: a different one for each, so that any number of samples mixes them."""
-    return tuple(int(p) + 1 for p in _rng(seed, _ORDER, label).permutation(NUM_PERFORMERS))
+def _order(seed: int, label: int) -> NDArray[np.int64]:
+    """The performers in the order in which they do an action: of every four, three train and one tests in `x-sub`."""
+    numbers = np.arange(1, NUM_PERFORMERS + 1)
+    train = np.isin(numbers, PROTOCOLS["x-sub"]["train"])
+    rng = _rng(seed, _ORDER, label)
+    tests = rng.permutation(numbers[~train])
+    return np.concatenate([rng.permutation(numbers[train]).reshape(len(tests), -1), tests[:, None]], axis=1).ravel()
+
+
+def _partner(seed: int, label: int, place: int) -> int:
+    """Who does an action together with the performer at `place`: one from the same side of the split by performer."""
+    order, train = _order(seed, label), PROTOCOLS["x-sub"]["train"]
+    others = order[np.isin(order, train) == (order[place] in train)]
+    return int(others[np.flatnonzero(others == order[place])[0] - 1])
 
 
 def _record(recording: int, cameras: int, seed: int, noise: bool) -> Iterator[SyntheticClip]:
     turn, label = divmod(recording, len(ACTIONS))
     again, place = divmod(turn, NUM_PERFORMERS)
     setup, replication = again // 2 + 1, again % 2 + 1
-    order = _order(seed, label)
-    subject, partner = order[place], order[place - 1]
+    subject = int(_order(seed, label)[place])
     action = ACTIONS[label]
     key = (setup, subject, replication, label)
-    cast = [_performer(seed, who) for who in (subject, partner)[: action.people]]
+    cast = [_performer(seed, who) for who in (subject, _partner(seed, label, place))[: action.people]]
     people = perform(_rng(seed, _MOTION, *key), action, cast)
     for camera in range(1, cameras + 1):
-        views = [_camera(seed, setup, camera).view(joints) for joints in people]
         rng = _rng(seed, _SENSOR, *key, camera) if noise else None
-        joints, present, tracking = _sense(rng, views)
+        joints, present, tracking = _sense(rng, _camera(seed, setup, camera), people)
         name = f"S{setup:03}C{camera:03}P{subject:03}R{replication:03}A{label + 1:03}"
         yield SyntheticClip(name, joints, present, tracking, label, subject, camera, setup, replication)
 
 
 def _sense(
-    rng: np.random.Generator | None, views: list[NDArray[np.float64]]
+    rng: np.random.Generator | None, camera: Camera, world: list[NDArray[np.float64]]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int8]]:
+    """What a camera's tracker reports of the people; the truth where there is no source of errors."""
+    views = [camera.view(joints) for joints in world]
     frames, people = len(views[0]), len(views)
     joints = np.stack(views, axis=2).astype(np.float32)
     present = np.ones((frames, people), dtype=bool)
@@ -132,7 +144,7 @@ def _sense(
     if rng is None:
         return joints, present, tracking
     for body, view in enumerate(views):
-        joints[:, :, body], tracking[:, :, body] = track(rng, view)
+        joints[:, :, body], tracking[:, :, body] = camera.track(rng, view)
         present[:, body] = gaps(rng, frames, body)
     joints *= present[:, None, :, None]
     tracking[np.broadcast_to(~present[:, None], tracking.shape)] = ABSENT

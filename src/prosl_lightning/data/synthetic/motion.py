@@ -66,7 +66,7 @@ def perform(rng: np.random.Generator, action: Action, cast: list[Performer]) -> 
         cast: The performer, and the partner of a two-person action.
 
     Returns:
-        World joints ``(T, 25, 3)`` of each person at 30 frames/s, metres, floor at y = 0, near the origin; 20 <= T <= 300.
+        World joints ``(T, 25, 3)`` of each person, metres, floor at y = 0; 20 to 300 frames at 30 frames/s.
     """
     lead, other = cast[0], cast[-1]
     script = action.script(lead.body, other.body)
@@ -76,7 +76,7 @@ def perform(rng: np.random.Generator, action: Action, cast: list[Performer]) -> 
     facing = rng.normal(0.0, 20.0) if action.people == 1 else rng.choice([-90.0, 90.0]) + rng.normal(0.0, 20.0)
     people = []
     for role, who in enumerate(cast):
-        track = _track(rng, script, [key[1 + role] for key in keys], times, seconds, lead.amplitude)
+        track = _track(rng, script, [key.partner if role else key.pose for key in keys], times, seconds, lead.amplitude)
         track += _settling(rng, seconds)
         joints = pose(who.body, track, right_handed=lead.right_handed)
         if action.people == 2:

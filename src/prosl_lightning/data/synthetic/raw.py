@@ -21,7 +21,7 @@ def write_skeleton_files(folder: str | Path, *, num_samples: int, seed: int = 0,
     """Write sequences as ``<name>.skeleton`` files, as NTU RGB+D publishes its own.
 
     A file holds what :func:`generate` yields for the same `num_samples` and `seed`: coordinates to seven digits, image
-    positions, bone orientations, tracking states. An absent person is left out of its frame and comes back with a new id.
+    positions, bone orientations, tracking states. An absent person is left out of its frame and returns with a new id.
 
     Args:
         folder: Where the files go; made if missing. Files of the same names are replaced.

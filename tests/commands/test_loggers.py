@@ -1,0 +1,119 @@
+"""Loggers of `prosl fit`: CSV always, Weights & Biases offline with every number and figure, none when asked."""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TERMS = ("clip", "part", "temporal", "spatial", "instance", "kl", "semantic_query", "semantic_branch", "loss")
+CODEBOOK = ("size_min", "size_max", "empty", "nmi", "ari", "pair_precision", "mean_cosine")
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    """No network, no service left behind, and nothing of the user's own settings."""
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    for name in ("CONFIG", "CACHE", "DATA"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "wandb-home"))
+    yield
+    wandb.teardown()
+
+
+def _records(path: Path) -> list[bytes]:
+    """Records of a run's file, in LevelDB's format: blocks of 32 KiB; checksum, length and kind before each piece."""
+    content, at, part, found = path.read_bytes(), 7, b"", []
+    while at + 7 <= len(content):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        length, kind = struct.unpack_from("<HB", content, at + 4)
+        part, at = part + content[at + 7 : at + 7 + length], at + 7 + length
+        if kind in (1, 4):  # whole, or the last piece
+            found.append(part)
+            part = b""
+    return found
+
+
+def _history(folder: Path) -> dict[str, list[Any]]:
+    """All values logged under each name in the one offline run in a folder."""
+    import wandb
+    from wandb.proto import wandb_internal_pb2
+
+    wandb.finish()  # the end of the process does that for a user
+    (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    values: dict[str, list[Any]] = {}
+    for content in _records(path):
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(content)
+        if record.WhichOneof("record_type") == "history":
+            for item in record.history.item:
+                values.setdefault(item.key or "/".join(item.nested_key), []).append(json.loads(item.value_json))
+    return values
+
+
+def test_wandb_offline_gets_every_number_and_the_figures(fit, offline, tmp_path):
+    result = fit(
+        "--trainer.logger", "WandbLogger", "--trainer.logger.offline", "true", "--trainer.logger.save_dir", "run"
+    )
+    assert result.code == 0, result.err
+    assert (tmp_path / "run/logs/version_0/metrics.csv").is_file()
+    assert (tmp_path / "run/logs/version_0/config.yaml").is_file()
+    found = _history(tmp_path / "run")
+    for name in TERMS:
+        assert len(found[f"epoch/{name}"]) == (2 if name.startswith("semantic") else 3)
+        assert f"train/{name}" in found
+    assert sum(found[f"epoch/{name}"][-1] for name in TERMS[:-1]) == pytest.approx(found["epoch/loss"][-1], rel=1e-5)
+    assert found["train/learning_rate"] == [0.01] * 6
+    assert found["stage"] == [1, 2, 2]
+    assert min(found["epoch/samples_per_second"]) > 0
+    assert all(len(found[f"codebook/{name}"]) == 2 for name in CODEBOOK)
+    assert len(found["codebook/churn"]) == 1
+    for name, height in (("joint_importance", 600), ("cluster_sizes", 360)):
+        assert found[f"figures/{name}/_type"] == ["images/separated"]
+        assert found[f"figures/{name}/height"] == [height]
+    images = [file.name for file in (tmp_path / "run/wandb").rglob("*.png") if "latest-run" not in file.parts]
+    assert sorted(name.rsplit("_", 2)[0] for name in images) == ["cluster_sizes", "joint_importance"]
+
+
+def test_wandb_by_a_configuration_file_beside_a_csv_logger_of_the_users_own(fit, offline, tmp_path):
+    (tmp_path / "loggers.yaml").write_text(
+        "trainer:\n  max_epochs: 1\n  logger:\n"
+        "  - {class_path: WandbLogger, init_args: {offline: true, save_dir: here, name: mine}}\n"
+        "  - {class_path: CSVLogger, init_args: {save_dir: there, name: numbers}}\n"
+    )
+    result = fit("--config", "loggers.yaml")
+    assert result.code == 0, result.err
+    assert "epoch/loss" in _history(tmp_path / "here")
+    assert (tmp_path / "there/numbers/version_0/metrics.csv").is_file()
+    assert (tmp_path / "there/numbers/version_0/config.yaml").is_file()
+    assert not (tmp_path / "run/logs").exists()
+
+
+def test_no_logger_at_all(fit, tmp_path):
+    assert fit("--trainer.logger", "false", "--trainer.max_epochs", 1).code == 0
+    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == ["checkpoints", "config.yaml"]
+
+
+def test_wandb_that_is_not_installed_gives_the_line_that_installs_it(fit, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    code, _, err = fit("--trainer.logger", "WandbLogger", "--trainer.logger.offline", "true")
+    assert (code, err) == (1, "prosl fit: error: wandb is not installed: pip install 'prosl-lightning[wandb]'\n")
+    assert not Path("run").exists()
+
+
+def test_what_another_logger_lacks_is_one_line(fit, monkeypatch):
+    from pytorch_lightning.loggers import tensorboard
+
+    for name in ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"):
+        monkeypatch.setattr(sys.modules[tensorboard.TensorBoardLogger.__mro__[2].__module__], name, False)
+    code, _, err = fit("--trainer.logger", "TensorBoardLogger", "--trainer.logger.save_dir", "run")
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert "Neither `tensorboard` nor `tensorboardX` is available" in err
