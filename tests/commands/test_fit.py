@@ -93,11 +93,14 @@ def test_the_screen_shows_the_stage_and_nothing_useless(fit):
     shown = result.out.replace("\r", "\n")
     assert "data   " in shown
     assert "36 sequences for training, 25 joints (kinect-v2), 2 bodies" in shown
-    assert "run    run: 2 epochs, semantic from epoch 1" in shown
+    assert "run    run: max_epochs 2, semantic from epoch 1" in shown
     assert any("Epoch 0: 100%" in line and "stage=contrast" in line for line in shown.splitlines())
     assert any("Epoch 1: 100%" in line and "stage=semantic" in line for line in shown.splitlines())
     assert "v_num" not in shown
-    assert "prosl knn --ckpt run/checkpoints/last.ckpt" in shown
+    assert (
+        "run/checkpoints/last.ckpt: 2 of 2 epochs done; judge it:\n  prosl knn --ckpt run/checkpoints/last.ckpt"
+        in shown
+    )
 
 
 def test_warnings_are_shown_without_the_code_they_come_from(fit):

@@ -86,7 +86,8 @@ def test_figures_of_the_codebook_reach_loggers_that_take_images(tmp_path, tiny_a
         callbacks=[FigureLogger(every_n_epochs=2)], enable_progress_bar=False, enable_checkpointing=False,
         enable_model_summary=False,
     ).fit(
-        ProSLModule(**tiny_options | {"importance": importance}), datamodule=SkeletonDataModule(str(tiny_archive), batch_size=8)
+        ProSLModule(**tiny_options | {"importance": importance}),
+        datamodule=SkeletonDataModule(str(tiny_archive), batch_size=8),
     )  # fmt: skip
     # Semantic epochs are 1, 2 and 3, of four steps each
     shapes = {"figures/joint_importance": [(600, 500, 4)], "figures/cluster_sizes": [(360, 600, 4)]}

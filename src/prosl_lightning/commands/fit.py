@@ -68,7 +68,7 @@ class FitCLI(_cli.LightningCLI):  # type: ignore[name-defined]
         """Keep the configuration as given: Lightning would put the checkpoint's over it, command line included."""
 
     def _add_instantiators(self) -> None:
-        """Keep hyper-parameters plain: Lightning would add the path of a function, which the other Lightning refuses."""
+        """Keep hyper-parameters plain: Lightning would add a function's path, which the other Lightning refuses."""
 
     def before_instantiate_classes(self) -> None:
         """Take the skeleton from the archive, and find the checkpoint that `last` means."""
@@ -134,7 +134,7 @@ class FitCLI(_cli.LightningCLI):  # type: ignore[name-defined]
         """Say where the result is."""
         last = Path(self.trainer.default_root_dir) / "checkpoints" / "last.ckpt"
         if self.trainer.is_global_zero and last.is_file():
-            print(f"\n{last} holds {self.trainer.current_epoch} epochs; judge it:")
+            print(f"\n{last}: {self.trainer.current_epoch} of {self.trainer.max_epochs} epochs done; judge it:")
             print(f"  prosl knn --ckpt {last} --data.root {self.datamodule.root}")
 
 
@@ -147,7 +147,7 @@ def _announce(module: ProSLModule, data: SkeletonDataModule, trainer: pl.Trainer
         f"({layout.name}), {data.num_bodies} {'body' if data.num_bodies == 1 else 'bodies'}"
     )
     semantic = f"semantic from epoch {options['semantic_start']}" if options["semantic"] else "no semantic stage"
-    print(f"run    {trainer.default_root_dir}: {trainer.max_epochs} epochs, {semantic}", flush=True)
+    print(f"run    {trainer.default_root_dir}: max_epochs {trainer.max_epochs}, {semantic}", flush=True)
 
 
 def _with_csv(configured: Any, root: Path) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
@@ -61,25 +60,19 @@ def draw_joint_importance(
     values = values / max(float(values.max()), 1e-12)  # only their proportions mean something
     points = _upright(layout, pose) if pose is not None else default_pose(layout)
     for child, parent in layout.bones:
-        axes.plot(*points[[child, parent]].T, color="0.75", linewidth=3, zorder=1, solid_capstyle="round")
+        x, y = points[[child, parent]].T
+        axes.plot(x, y, color="0.75", linewidth=3, zorder=1, solid_capstyle="round", clip_on=False)
     dots = axes.scatter(
-        points[:, 0],
-        points[:, 1],
-        c=values,
-        cmap=_COLOURS,
-        vmin=0,
-        vmax=1,
-        s=140,
-        edgecolors="black",
-        linewidths=0.8,
-        zorder=2,
-    )
+        points[:, 0], points[:, 1], c=values, cmap=_COLOURS, vmin=0, vmax=1, s=140, edgecolors="black", linewidths=0.8,
+        zorder=2, clip_on=False,
+    )  # fmt: skip
     _name_joints(axes, layout, values, points)
     axes.set_aspect("equal")
     axes.margins(0.12, 0.04)
     axes.set_axis_off()
     axes.set_title(title or "Which joints carry the action")
-    axes.get_figure().colorbar(dots, ax=axes, shrink=0.6, label="semantic coefficient, relative to the largest")  # type: ignore[union-attr]
+    label = "semantic coefficient, relative to the largest"
+    axes.get_figure().colorbar(dots, ax=axes, shrink=0.6, label=label)  # type: ignore[union-attr]
 
 
 def _name_joints(axes: Axes, layout: SkeletonLayout, values: Array, points: Array) -> None:

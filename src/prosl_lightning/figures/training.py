@@ -30,7 +30,7 @@ def cluster_sizes_figure(assignment: ArrayLike, k: int, title: str = "") -> Figu
     sizes = np.sort(np.bincount(labels, minlength=k))[::-1]
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.add_subplot()
-    axes.bar(np.arange(1, k + 1), sizes, width=0.9, color="#0072B2")
+    axes.bar(np.arange(1, k + 1), sizes, width=0.9 if k <= 40 else 1.0, color="#0072B2")
     axes.axhline(labels.size / k, color="#D55E00", linestyle="--", label=f"equal sizes: {labels.size / k:.0f}")
     axes.set_xlim(0.4, k + 0.6)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

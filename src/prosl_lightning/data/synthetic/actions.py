@@ -119,7 +119,7 @@ def _kick(body: Body, partner: Body) -> Script:
     back = stand | {"main_foot_forward": -0.30, "main_foot_up": 0.12, "chest_pitch": 8.0}
     strike = stand | {"main_foot_forward": 0.85, "main_foot_up": 0.50, "hips_pitch": -14.0, "root_forward": 0.05}
     strike |= arm("other", 5, -30, 0.8)
-    return Script([Key(0.3, stand)], [Key(0.35, back), Key(0.28, strike), Key(0.45, stand)], (1, 3), 0.3)
+    return Script([Key(0.3, stand)], [Key(0.35, back), Key(0.28, strike), Key(0.45, stand)], (2, 4), 0.3)
 
 
 def _march(body: Body, partner: Body) -> Script:
@@ -160,7 +160,7 @@ def _twist(body: Body, partner: Body) -> Script:
 
 def _nod(body: Body, partner: Body) -> Script:
     down, up = {"head_pitch": 42.0, "chest_pitch": 7.0}, {"head_pitch": -14.0}
-    return Script([], [Key(0.32, down), Key(0.32, up)], (2, 5), 0.3)
+    return Script([], [Key(0.32, down), Key(0.32, up)], (3, 6), 0.3)
 
 
 def _push(body: Body, partner: Body) -> Script:

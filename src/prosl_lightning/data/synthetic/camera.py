@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prosl_lightning.data.synthetic.body import Array, turned_about_vertical
+from prosl_lightning.data.synthetic.motion import MIN_FRAMES
 
 YAW = {1: 45.0, 2: 0.0, 3: -45.0}
 _SIGMA = np.full(25, 0.004)
@@ -25,6 +26,7 @@ _LIMBS = (
     (19,),
 )
 TRACKED, INFERRED, ABSENT = 2, 1, 0
+_UNSYNCHRONISED = 15
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,13 @@ class Camera:
             first = int(rng.integers(frames))
             reported[first : first + int(rng.integers(2, 9)), limb] += rng.normal(0.0, 0.12, 3)
         return reported, np.where(hidden > 0.5, INFERRED, TRACKED).astype(np.int8)
+
+
+def recorded(rng: np.random.Generator, frames: int) -> slice:
+    """Which frames of a motion a camera records: the three start and stop up to half a second apart."""
+    spare = min(_UNSYNCHRONISED, (frames - MIN_FRAMES) // 2)
+    first, missing = rng.integers(0, spare + 1, 2)
+    return slice(int(first), frames - int(missing))
 
 
 def gaps(rng: np.random.Generator, frames: int, body: int) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prosl_lightning.data.synthetic.actions import ACTIONS
-from prosl_lightning.data.synthetic.camera import ABSENT, Camera, gaps
+from prosl_lightning.data.synthetic.camera import ABSENT, Camera, gaps, recorded
 from prosl_lightning.data.synthetic.motion import Performer, perform
 from prosl_lightning.errors import UsageError
 
@@ -65,7 +65,8 @@ def generate(num_samples: int, *, seed: int = 0, noise: bool = True) -> Iterator
     Args:
         num_samples: How many sequences.
         seed: Which world: people, motions, cameras, noise.
-        noise: Whether the body tracker errs: noise, guessed joints, lost persons.
+        noise: Whether cameras start at different moments and their body trackers err: noise, guessed joints, lost
+            persons. Without it the three views of a recording differ by nothing but a rigid motion.
 
     Yields:
         The sequences, 20 to 300 frames at 30 frames/s, with one or two persons.
@@ -136,7 +137,8 @@ def _sense(
     rng: np.random.Generator | None, camera: Camera, world: list[NDArray[np.float64]]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int8]]:
     """What a camera's tracker reports of the people; the truth where there is no source of errors."""
-    views = [camera.view(joints) for joints in world]
+    shutter = slice(None) if rng is None else recorded(rng, len(world[0]))
+    views = [camera.view(joints[shutter]) for joints in world]
     frames, people = len(views[0]), len(views)
     joints = np.stack(views, axis=2).astype(np.float32)
     present = np.ones((frames, people), dtype=bool)

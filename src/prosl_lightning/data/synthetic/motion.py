@@ -22,9 +22,9 @@ _JITTER = _scale(azimuth=8, elevation=7, reach=0.04, flare=0.2, foot_out=0.02, f
                  root_up=0.02, yaw=4, pitch=4, roll=3)  # fmt: skip
 _SWAY = _scale(azimuth=7, elevation=3, reach=0.02, flare=0.1, root_side=0.015, root_up=0.004, root_forward=0.015,
                head_yaw=10, yaw=4, pitch=2.5, roll=2, heading=14)  # fmt: skip
-_HABIT = _scale(foot_out=0.03, foot_forward=0.06, root_side=0.02, head_pitch=8, head_yaw=8, chest_yaw=6, chest_pitch=6,
-                hips_pitch=4, yaw=5, roll=3)  # fmt: skip
-_SETTLING = _scale(heading=65, hips_pitch=18, hips_roll=14, chest_yaw=10)
+_HABIT = _scale(foot_out=0.03, foot_forward=0.04, root_side=0.02, head_pitch=5, head_yaw=5, chest_yaw=4, chest_pitch=4,
+                hips_pitch=3, yaw=3, roll=2)  # fmt: skip
+_SETTLING = _scale(heading=75, hips_pitch=22, hips_roll=18, chest_yaw=12)
 _IDLE_ARMS = (
     hand("main", 0.26, -0.40, 0.02, 1.6),  # on the hip
     hand("main", 0.10, -0.46, 0.15, 1.0),  # folded in front
@@ -149,7 +149,7 @@ def _posture(rng: np.random.Generator) -> Array:
     posture = rng.normal(0.0, 1.0, len(CHANNELS)) * _HABIT
     for side in ("main", "other"):
         values = np.array([rng.normal(65, 20), rng.normal(-82, 3), rng.uniform(0.95, 0.99), 0.35])
-        idle = int(rng.integers(2 * len(_IDLE_ARMS)))
+        idle = int(rng.integers(4 * len(_IDLE_ARMS)))
         if idle < len(_IDLE_ARMS):
             values = np.array(list(_IDLE_ARMS[idle].values())) + rng.normal(0, 1, 4) * (8, 5, 0.03, 0.1)
         first = INDEX[f"{side}_azimuth"]
