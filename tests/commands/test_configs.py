@@ -69,12 +69,13 @@ def test_precedence_of_defaults_configurations_environment_and_command_line(pros
     assert temperature() == 0.2
     monkeypatch.setenv("PROSL_FIT__CONFIG", "low.yaml")
     assert temperature() == 0.3
-    monkeypatch.setenv("PROSL_FIT__MODEL__TEMPERATURE", "0.5")
-    assert temperature() == 0.5
     assert temperature("-c", "high.yaml") == 0.4
     assert temperature("--config", "high.yaml", "--config", "low.yaml") == 0.3
+    monkeypatch.setenv("PROSL_FIT__MODEL__TEMPERATURE", "0.5")
+    assert temperature() == 0.5
+    assert temperature("--config", "high.yaml") == 0.5
     assert temperature("--config", "high.yaml", "--model.temperature", "0.6") == 0.6
-    assert temperature("--model.temperature", "0.6", "--config", "high.yaml") == 0.4
+    assert temperature("--model.temperature", "0.6", "--config", "high.yaml") == 0.6
 
 
 def test_the_environment_names_configuration_data_and_epochs(prosl, monkeypatch, tiny_archive):

@@ -73,14 +73,47 @@ def test_a_resumed_run_is_bit_identical(tmp_path, tiny_archive, tiny_options, ba
             assert torch.equal(value, resumed.state_dict()[name]), (stop, name)
 
 
-def test_dropout_draws_differ_between_steps_but_not_between_runs(tmp_path, tiny_archive, tiny_options):
-    module = ProSLModule(**tiny_options | {
-        "base": "hico-transformer", "base_args": {"hidden_size": 16, "num_heads": 2, "dropout": 0.5},
-    })  # fmt: skip
-    before = torch.get_rng_state()
-    _trainer(tmp_path, 1).fit(module, datamodule=SkeletonDataModule(str(tiny_archive), batch_size=8))
-    assert module.query_encoder.has_dropout
-    assert before.shape == torch.get_rng_state().shape
+def test_a_resumed_run_follows_the_schedule_it_is_given(tmp_path, tiny_archive, tiny_options):
+    _fit(tmp_path, tiny_archive, tiny_options, 2)
+    changed = tiny_options | {"learning_rate": 0.5, "milestones": (1, 3), "weight_decay": 0.0, "sgd_momentum": 0.5}
+    rates = []
+
+    class Watch(Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            group = trainer.optimizers[0].param_groups[0]
+            rates.append((group["lr"], group["momentum"], group["weight_decay"]))
+
+    _fit(tmp_path / "on", tiny_archive, changed, 4, Watch(), ckpt_path=tmp_path / "epoch=1.ckpt")
+    assert rates == [(pytest.approx(0.05), 0.5, 0.0), (pytest.approx(0.005), 0.5, 0.0)]
+
+
+def test_a_prolonged_run_gets_the_codebook_that_its_end_had_no_need_for(tmp_path, tiny_archive, tiny_options):
+    whole = _fit(tmp_path / "whole", tiny_archive, tiny_options, 3)
+    short = _fit(tmp_path / "short", tiny_archive, tiny_options, 2)
+    assert int(short.codebook.epoch) == 1
+    prolonged = _fit(tmp_path / "on", tiny_archive, tiny_options, 3, ckpt_path=tmp_path / "short" / "epoch=1.ckpt")
+    assert int(prolonged.codebook.epoch) == 2
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, prolonged.state_dict()[name]), name
+
+
+def test_dropout_is_drawn_anew_in_each_step_and_leaves_the_global_generator_alone(tiny_archive, tiny_options):
+    pl.seed_everything(0, verbose=False)
+    transformer = {"base": "hico-transformer", "base_args": {"hidden_size": 16, "num_heads": 2, "dropout": 0.5}}
+    module = ProSLModule(**tiny_options | transformer | {"semantic": False})
+    module.trainer = pl.Trainer(logger=False, enable_checkpointing=False)
+    batch = next(iter(_data(tiny_archive).train_dataloader()))
+    before, banks = torch.get_rng_state(), module.banks.state_dict()
+    views = module.draw_views(batch, torch.Generator().manual_seed(0))
+    module.draw_views = lambda *_: views
+    losses = []
+    for step in (0, 1, 0):
+        module.banks.load_state_dict(banks)
+        module.key_encoder.load_state_dict(module.query_encoder.state_dict())
+        losses.append(float(module.training_step(batch, step).detach()))
+    assert losses[0] == losses[2]
+    assert losses[0] != losses[1]
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_checkpoints_open_with_weights_only_and_rebuild_the_module(tmp_path, tiny_archive, tiny_options):

@@ -11,8 +11,7 @@ from typing import Any
 from prosl_lightning._lightning import pl, submodule
 from prosl_lightning.commands.parsing import (
     ShortUsageParser,
-    resolve_config_arguments,
-    resolve_config_variable,
+    resolve_arguments,
     short_message,
 )
 from prosl_lightning.commands.quiet import silence_lightning
@@ -30,6 +29,10 @@ _callbacks = submodule("callbacks")
 _loggers = submodule("loggers")
 _Misconfiguration: type[Exception] = submodule("utilities.exceptions").MisconfigurationException
 
+_DESCRIPTION = (
+    "Train an encoder. Every option can stand in a configuration, in the environment (PROSL_FIT__DATA__ROOT for "
+    "--data.root), or on the command line; the later of these wins."
+)
 # What `--help` shows for options that are read from the archive.
 _FROM_ARCHIVE = {"layout": "from the archive", "num_bodies": 0}
 
@@ -177,8 +180,7 @@ def _checkpoints(folder: Path, every: int) -> list[Any]:
 def main(arguments: Sequence[str]) -> None:
     """Run `prosl fit`."""
     silence_lightning()
-    resolve_config_variable()
-    rest, saved = resolve_config_arguments(arguments), sys.argv
+    rest, saved = resolve_arguments(arguments), sys.argv
     # LightningCLI warns when it is given arguments beside the process's own, and starts further processes from these.
     sys.argv = [saved[0], "fit", *rest]
     try:
@@ -188,7 +190,7 @@ def main(arguments: Sequence[str]) -> None:
             seed_everything_default=0,
             save_config_callback=None,
             parser_class=_Parser,
-            parser_kwargs={"prog": "prosl", "default_env": True, "env_prefix": "PROSL"},
+            parser_kwargs={"prog": "prosl", "fit": {"description": _DESCRIPTION}},
             trainer_defaults={"default_root_dir": "runs/prosl", "max_epochs": 450, "enable_model_summary": False},
             auto_configure_optimizers=False,
         )

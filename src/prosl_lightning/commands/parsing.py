@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn
@@ -83,12 +84,26 @@ def run_function(component: Component | Mapping[str, Component], arguments: Sequ
 
     Signature and docstring become options and help; the first parameters without default are positional.
     """
+    functions = [component] if callable(component) else list(component.values())
+    switches = {
+        f"--{parameter.name}"
+        for function in functions
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is False
+    }
     return auto_cli(
         component if callable(component) else dict(component),
-        args=list(arguments),
+        args=list(_spell_out(switches, arguments)),
         prog=f"prosl {verb}",
         parser_class=ShortUsageParser,
     )
+
+
+def _spell_out(switches: set[str], arguments: Sequence[str]) -> Iterator[str]:
+    """jsonargparse wants `--strict true`; a bare `--strict` means the same."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        bare = argument in switches and following.lower() not in ("true", "false")
+        yield f"{argument}=true" if bare else argument
 
 
 def packaged_configs() -> dict[str, Any]:
@@ -114,19 +129,31 @@ def resolve_config(name: str) -> str:
     return str(packaged)
 
 
-def resolve_config_arguments(arguments: Sequence[str]) -> list[str]:
-    """The same arguments with every `--config NAME` pointing at a file."""
-    resolved: list[str] = []
-    for position, argument in enumerate(arguments):
-        if position and arguments[position - 1] in ("--config", "-c"):
-            argument = resolve_config(argument)
+def resolve_arguments(arguments: Sequence[str]) -> list[str]:
+    """The command line of `prosl fit` in the order in which a later part overrides an earlier one.
+
+    Configurations come first, with packaged names resolved to files, then the environment's `PROSL_FIT__...` variables,
+    then the other options.
+    """
+    options = []
+    names = [os.environ[CONFIG_VARIABLE]] if os.environ.get(CONFIG_VARIABLE) else []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in ("--config", "-c"):
+            name = next(rest, None)
+            (options if name is None else names).append(name or argument)  # the parser complains of a bare one
         elif argument.startswith("--config="):
-            argument = "--config=" + resolve_config(argument.removeprefix("--config="))
-        resolved.append(argument)
-    return resolved
+            names.append(argument.removeprefix("--config="))
+        else:
+            options.append(argument)
+    configs = [f"--config={resolve_config(name)}" for name in names]
+    return [*configs, *_environment_options(), *options]
 
 
-def resolve_config_variable() -> None:
-    """The same for a configuration named by an environment variable."""
-    if os.environ.get(CONFIG_VARIABLE):
-        os.environ[CONFIG_VARIABLE] = resolve_config(os.environ[CONFIG_VARIABLE])
+def _environment_options() -> list[str]:
+    prefix = "PROSL_FIT__"
+    return [
+        f"--{name.removeprefix(prefix).lower().replace('__', '.')}={value}"
+        for name, value in sorted(os.environ.items())
+        if name.startswith(prefix) and name != CONFIG_VARIABLE
+    ]

@@ -33,9 +33,10 @@ class CodebookCallback(pl.Callback):
         self.backend: Backend = backend
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Build the first codebook where no earlier epoch's end did: a run that starts in the semantic stage."""
+        """Build the codebook where no earlier epoch's end did: at a run's start, or where one is prolonged."""
         assert isinstance(pl_module, ProSLModule)
-        if pl_module.is_semantic_epoch(trainer.current_epoch) and not pl_module.codebook.is_built:
+        built_for = int(pl_module.codebook.epoch)
+        if pl_module.is_semantic_epoch(trainer.current_epoch) and built_for != trainer.current_epoch:
             self.build(trainer, pl_module, trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -64,11 +65,12 @@ class CodebookCallback(pl.Callback):
         centroids, assignment = trainer.strategy.broadcast((found.centroids.cpu(), found.assignment.cpu()))
         codebook.update(centroids.to(features.device), assignment.to(features.device))
         codebook.importance = self._importance(module, datamodule, seed).to(codebook.centroids)
+        codebook.epoch.fill_(epoch)
         module.train(was_training)
         metrics = codebook_metrics(codebook.assignment, num_clusters, previous=previous, classes=classes)
         metrics["mean_cosine"] = float(mean_cosine(features))
         metrics["own_centroid_cosine"] = found.mean_cosine
-        module.log_dict({f"codebook/{name}": value for name, value in metrics.items()}, on_step=False, on_epoch=True)
+        module.log_dict({f"codebook/{name}": value for name, value in metrics.items()}, rank_zero_only=True)
 
     @staticmethod
     def _importance(module: ProSLModule, datamodule: object, seed: int) -> Tensor:

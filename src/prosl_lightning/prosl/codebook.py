@@ -20,17 +20,20 @@ class SemanticCodebook(nn.Module):
         centroids: Unit centroids, (k, D).
         assignment: Semantic label of every training sample, (num_samples,) int64.
         importance: Semantic coefficients, (V,) for the data set or (num_samples, V); empty until measured.
+        epoch: Epoch it was built for, scalar int64; -1 before the first build.
     """
 
     centroids: Tensor
     assignment: Tensor
     importance: Tensor
+    epoch: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("centroids", torch.zeros(0, 0))
         self.register_buffer("assignment", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("importance", torch.zeros(0))
+        self.register_buffer("epoch", torch.tensor(-1))
 
     @property
     def is_built(self) -> bool:

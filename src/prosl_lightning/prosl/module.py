@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections import Counter
 from contextlib import nullcontext
 from typing import Any, Literal
 
@@ -40,6 +41,8 @@ Stream = Literal["joint", "bone", "motion"]
 
 # The paper's threshold 0.027 was chosen at k = 65; this is the same confidence relative to a uniform guess (1 / k).
 RELATIVE_THRESHOLD = 0.027 * 65
+# Factor of the learning rate at each milestone.
+_DROP = 0.1
 
 
 class ProSLModule(pl.LightningModule):
@@ -264,7 +267,7 @@ class ProSLModule(pl.LightningModule):
             momentum=options["sgd_momentum"],
             weight_decay=options["weight_decay"],
         )
-        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(options["milestones"]), gamma=0.1)
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(options["milestones"]), gamma=_DROP)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 
     def configure_callbacks(self) -> Any:
@@ -289,6 +292,22 @@ class ProSLModule(pl.LightningModule):
         """Keep the recipe of the data beside the weights, so that evaluation needs only the checkpoint."""
         datamodule = getattr(self._trainer, "datamodule", None) if self._trainer is not None else None
         checkpoint["recipe"] = dict(getattr(datamodule, "recipe", {}))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A resumed run follows the options it was given, not those kept in the checkpoint's optimizer."""
+        options = self.hparams
+        states = zip(checkpoint.get("optimizer_states", ()), checkpoint.get("lr_schedulers", ()), strict=False)
+        for optimizer, schedule in states:
+            if "milestones" not in schedule:  # of a subclass with a schedule of its own
+                continue
+            rate = options["learning_rate"]
+            for milestone in options["milestones"]:
+                rate = rate * _DROP if milestone <= schedule["last_epoch"] else rate
+            schedule |= {"milestones": Counter(options["milestones"]), "base_lrs": [options["learning_rate"]]}
+            schedule["_last_lr"] = [rate]
+            for group in optimizer["param_groups"]:
+                group |= {"lr": rate, "initial_lr": options["learning_rate"]}
+                group |= {"momentum": options["sgd_momentum"], "weight_decay": options["weight_decay"]}
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch's clock and metrics."""

@@ -90,7 +90,7 @@ def _timeline(rng: np.random.Generator, script: Script, tempo: float) -> tuple[l
     """The keys of the whole clip, their times in seconds, and when the action itself starts."""
     repeats = int(rng.integers(script.repeats[0], script.repeats[1] + 1))
     body = script.before + script.cycle * repeats + [Key(script.after, {})]
-    idle = rng.uniform(0.0, 2.8, 2) * (rng.random(2) < 0.8)
+    idle = rng.uniform(0.0, 3.4, 2) * (rng.random(2) < 0.8)
     steps = np.array([key.seconds for key in body]) / tempo * rng.uniform(0.85, 1.18, len(body))
     times = np.cumsum(np.concatenate([[0.0, idle[0]], steps, [idle[1]]]))
     return [Key(0.0, {}), Key(0.0, {}), *body, Key(0.0, {})], times, float(idle[0])
@@ -140,7 +140,7 @@ def _track(
 def _settling(rng: np.random.Generator, seconds: Array) -> Array:
     """Channels over time to add: people turn to their place and straighten up while the recording starts."""
     start = np.clip(rng.normal(0.0, 1.0, len(CHANNELS)), -2.0, 2.0) * _SETTLING
-    eased = _ease((seconds - seconds[0] - rng.uniform(0.0, 0.3)) / rng.uniform(0.4, 1.2))
+    eased = _ease((seconds - seconds[0] - rng.uniform(0.0, 0.4)) / rng.uniform(0.6, 2.0))
     return start * (1.0 - eased[:, None])
 
 
