@@ -60,7 +60,9 @@ def test_raw_ntu_files_to_a_trained_checkpoint(shared_folder, tmp_path, tiny_opt
         ("sbu", "fold-1", 15, 2, None),
     ],
 )
-def test_real_arrays_to_a_trained_checkpoint(shared_folder, tmp_path, tiny_options, name, protocol, joints, bodies, sizes):
+def test_real_arrays_to_a_trained_checkpoint(
+    shared_folder, tmp_path, tiny_options, name, protocol, joints, bodies, sizes
+):
     file = shared_folder / "data" / name / f"{name}.npz"
     prepare.arrays(str(file), out=str(tmp_path / name))
     archive = Archive.open(tmp_path / name)

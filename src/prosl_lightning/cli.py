@@ -24,11 +24,11 @@ VERBS: dict[str, tuple[str, str]] = {
 
 def _help() -> str:
     width = max(map(len, VERBS))
-    lines = [f"  {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items()]
-    return "\n".join(
-        ["usage: prosl VERB [options]", "", "Progressive semantic learning of skeleton representations.", "", *lines, "",
-         "prosl VERB --help tells the options of a verb; prosl --version the version."]
-    )  # fmt: skip
+    verbs = "\n".join(f"  {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items())
+    return (
+        "usage: prosl VERB [options]\n\nProgressive semantic learning of skeleton representations.\n\n"
+        f"{verbs}\n\nprosl VERB --help tells the options of a verb; prosl --version the version."
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

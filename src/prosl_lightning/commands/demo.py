@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import yaml
 
 from prosl_lightning._lightning import NAMESPACE, pl, submodule
 from prosl_lightning.commands.parsing import resolve_config, run_function
+from prosl_lightning.commands.quiet import silence_lightning
 from prosl_lightning.data.datamodule import SkeletonDataModule
 from prosl_lightning.data.synthetic import write_archive
 from prosl_lightning.evaluation.features import FeatureTables, extract_tables, load_module
@@ -51,7 +51,9 @@ def demo(*, out: str = "demo", seed: int = 0, tiny: bool = False) -> None:
         seed: Of the data, the initial weights and all draws.
         tiny: A run of seconds that only shows that everything works.
     """
-    _quiet()
+    silence_lightning()
+    logging.getLogger(NAMESPACE).setLevel(logging.ERROR)  # three fits would tell three times what they run on
+    torch.set_num_threads(1)  # the model is too small to gain from more, and on a busy machine they wait for each other
     folder = Path(out)
     settings = yaml.safe_load(Path(resolve_config("demo")).read_text(encoding="utf-8"))
     model, epochs, batch_size = settings["model"], settings["trainer"]["max_epochs"], settings["data"]["batch_size"]
@@ -137,13 +139,6 @@ def _report(folder: Path, arms: list[Arm], data: SkeletonDataModule, seed: int, 
     figure.savefig(folder / "demo.png", dpi=150)
     print(f"\nchance is {100 / len(data.archive.class_names):.1f} %; {seconds:.0f} s in all")
     print(f"figure: {folder / 'demo.png'}   numbers: {folder / 'results.json'}   curves: {folder / 'logs'}")
-
-
-def _quiet() -> None:
-    """Only our own lines and the progress bar."""
-    logging.getLogger(NAMESPACE).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(max(1, torch.get_num_threads()))
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -100,7 +100,7 @@ def run_function(component: Component | Mapping[str, Component], arguments: Sequ
 
 
 def _spell_out(switches: set[str], arguments: Sequence[str]) -> Iterator[str]:
-    """jsonargparse wants `--strict true`; a bare `--strict` means the same."""
+    """Give a bare `--strict` the value that jsonargparse wants: `--strict=true`."""
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
         bare = argument in switches and following.lower() not in ("true", "false")
         yield f"{argument}=true" if bare else argument

@@ -92,8 +92,8 @@ def empty_confident_set_cause(module: ProSLModule) -> str:
     # A sample on its own centroid and at right angles to all others: what a good sample looks like.
     reachable = math.exp(1 / temperature) / (math.exp(1 / temperature) + count - 1)
     cause = (
-        f"with {count} clusters and semantic temperature {temperature:g} a sample on its centroid and orthogonal to the "
-        f"others reaches only {reachable:.4f}; set confidence_threshold to 'relative'"
+        f"with {count} clusters and semantic temperature {temperature:g} a sample on its centroid and orthogonal to "
+        f"the others reaches only {reachable:.4f}; set confidence_threshold to 'relative'"
         if reachable <= module.confidence_threshold
         else "the features do not separate the centroids yet; start the semantic stage later"
     )

@@ -16,7 +16,8 @@ SMALLEST_SHARE = 1e-3
 def semantic_coefficients(features: Tensor, features_without: Tensor) -> Tensor:
     """Semantic coefficient of each joint: KL between the feature with all joints and without that joint (Eq. 7).
 
-    The unit features are read as softmax distributions over their entries. It is a distance: large where the joint matters.
+    The unit features are read as softmax distributions over their entries. It is a distance: large where the joint
+    matters.
 
     Args:
         features: (N, D), of any length; they are normalised here.

@@ -24,7 +24,7 @@ _SWAY = _scale(azimuth=7, elevation=3, reach=0.02, flare=0.1, root_side=0.015, r
                head_yaw=10, yaw=4, pitch=2.5, roll=2, heading=14)  # fmt: skip
 _HABIT = _scale(foot_out=0.03, foot_forward=0.04, root_side=0.02, head_pitch=5, head_yaw=5, chest_yaw=4, chest_pitch=4,
                 hips_pitch=3, yaw=3, roll=2)  # fmt: skip
-_SETTLING = _scale(heading=75, hips_pitch=22, hips_roll=18, chest_yaw=12)
+_SETTLING = _scale(heading=75, hips_pitch=25, hips_roll=15, chest_yaw=15)
 _IDLE_ARMS = (
     hand("main", 0.26, -0.40, 0.02, 1.6),  # on the hip
     hand("main", 0.10, -0.46, 0.15, 1.0),  # folded in front
@@ -140,6 +140,8 @@ def _track(
 def _settling(rng: np.random.Generator, seconds: Array) -> Array:
     """Channels over time to add: people turn to their place and straighten up while the recording starts."""
     start = np.clip(rng.normal(0.0, 1.0, len(CHANNELS)), -2.0, 2.0) * _SETTLING
+    pitch = INDEX["hips_pitch"]
+    start[pitch] = max(start[pitch], -0.4 * abs(start[pitch]))  # nobody leans back as far as forward
     eased = _ease((seconds - seconds[0] - rng.uniform(0.0, 0.4)) / rng.uniform(0.6, 2.0))
     return start * (1.0 - eased[:, None])
 
