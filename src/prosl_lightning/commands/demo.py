@@ -24,7 +24,7 @@ from prosl_lightning.evaluation.report import table
 from prosl_lightning.figures.demo import demo_figure
 from prosl_lightning.prosl.module import ProSLModule
 
-NUM_SAMPLES = 1440
+NUM_SAMPLES = 2400
 # Small sets give few steps an epoch, so the linear layer gets more epochs than the paper's 80.
 _LINEAR = {"epochs": 300, "milestones": (200, 270)}
 _NEVER = 10**9
