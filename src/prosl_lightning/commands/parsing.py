@@ -135,7 +135,7 @@ def resolve_arguments(arguments: Sequence[str]) -> list[str]:
     Configurations come first, with packaged names resolved to files, then the environment's `PROSL_FIT__...` variables,
     then the other options.
     """
-    options = []
+    options: list[str] = []
     names = [os.environ[CONFIG_VARIABLE]] if os.environ.get(CONFIG_VARIABLE) else []
     rest = iter(arguments)
     for argument in rest:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections import Counter
 from contextlib import nullcontext
 from typing import Any, Literal
 
@@ -25,6 +24,7 @@ from prosl_lightning.prosl.initialise import load_initial_weights
 from prosl_lightning.prosl.losses import KLDirection, mean_cosine
 from prosl_lightning.prosl.memory_bank import BankWrap, build_banks
 from prosl_lightning.prosl.objective import Objective, Projections
+from prosl_lightning.prosl.optimisation import follow_options, sgd_with_milestones
 from prosl_lightning.prosl.training_log import TrainingLog
 from prosl_lightning.seeds import generator, seeded
 from prosl_lightning.skeleton import SkeletonLayout
@@ -41,8 +41,6 @@ Stream = Literal["joint", "bone", "motion"]
 
 # The paper's threshold 0.027 was chosen at k = 65; this is the same confidence relative to a uniform guess (1 / k).
 RELATIVE_THRESHOLD = 0.027 * 65
-# Factor of the learning rate at each milestone.
-_DROP = 0.1
 
 
 class ProSLModule(pl.LightningModule):
@@ -260,15 +258,7 @@ class ProSLModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """SGD with momentum; the learning rate is divided by ten at each milestone."""
-        options = self.hparams
-        optimizer = torch.optim.SGD(
-            self.query_encoder.parameters(),
-            lr=options["learning_rate"],
-            momentum=options["sgd_momentum"],
-            weight_decay=options["weight_decay"],
-        )
-        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(options["milestones"]), gamma=_DROP)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+        return sgd_with_milestones(self.query_encoder.parameters(), self.hparams)
 
     def configure_callbacks(self) -> Any:
         """The codebook callback, unless the trainer has one of the user's."""
@@ -295,19 +285,7 @@ class ProSLModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A resumed run follows the options it was given, not those kept in the checkpoint's optimizer."""
-        options = self.hparams
-        states = zip(checkpoint.get("optimizer_states", ()), checkpoint.get("lr_schedulers", ()), strict=False)
-        for optimizer, schedule in states:
-            if "milestones" not in schedule:  # of a subclass with a schedule of its own
-                continue
-            rate = options["learning_rate"]
-            for milestone in options["milestones"]:
-                rate = rate * _DROP if milestone <= schedule["last_epoch"] else rate
-            schedule |= {"milestones": Counter(options["milestones"]), "base_lrs": [options["learning_rate"]]}
-            schedule["_last_lr"] = [rate]
-            for group in optimizer["param_groups"]:
-                group |= {"lr": rate, "initial_lr": options["learning_rate"]}
-                group |= {"momentum": options["sgd_momentum"], "weight_decay": options["weight_decay"]}
+        follow_options(checkpoint, self.hparams)
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch's clock and metrics."""
