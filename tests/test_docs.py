@@ -201,3 +201,8 @@ def test_rooms_import_only_from_those_before_them():
                     upward.append(f"{file.relative_to(package)} imports {name}")
     assert {("data", "skeleton"), ("prosl", "views"), ("commands", "evaluation")} <= seen
     assert not upward
+
+
+def test_no_placeholder_is_left():
+    for path in DOCUMENTS:
+        assert "TODO" not in path.read_text(encoding="utf-8"), path

@@ -13,7 +13,7 @@ from prosl_lightning.cli import VERBS, main
 from prosl_lightning.commands.parsing import packaged_configs
 from prosl_lightning.version import __version__
 
-NAMES = ("demo", "ntu120", "ntu60", "nw-ucla", "pku1", "pku2")
+NAMES = ("demo", "irds", "ntu120", "ntu60", "nw-ucla", "pku1", "pku2")
 
 
 def test_the_packaged_configurations_are_listed_and_printed(prosl):

@@ -246,6 +246,10 @@ def test_data_that_do_not_fit_the_model_are_named(tmp_path, tiny_archive, tiny_o
         ({"stream": "joints"}, "stream is 'joints'; it must be one of joint, bone, motion"),
         ({"masked_joints": 25}, "masked_joints is 25; layout 'kinect-v2' allows 1 to 24"),
         ({"crop_ratio": (0.5, 0.1)}, "crop_ratio"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0; it must not be negative"),
+        ({"semantic_start": -1}, "semantic_start is -1"),
+        ({"milestones": (-3,)}, "milestones are"),
+        ({"confidence_threshold": 2.0}, "confidence_threshold is 2.0"),
         ({"base_args": {"hiden_size": 8}}, "hiden_size"),
         ({"layout": "kinect-v3"}, "unknown layout 'kinect-v3'"),
     ],
@@ -259,3 +263,60 @@ def test_a_training_set_smaller_than_a_batch_is_an_error(tmp_path, tiny_archive,
     data = SkeletonDataModule(str(tiny_archive), batch_size=37)
     with pytest.raises(UsageError, match="batch_size is 37 .* only 36 sequences"):
         _trainer(tmp_path, 1).fit(ProSLModule(**tiny_options | {"bank_size": 64}), datamodule=data)
+
+
+def test_a_new_fit_forgets_the_codebook_of_the_last(tmp_path, tiny_archive, tiny_options):
+    module = ProSLModule(**tiny_options | {"semantic_start": 0})
+    fits = []
+    for protocol in ("x-sub", "x-view"):
+        data = SkeletonDataModule(str(tiny_archive), protocol, batch_size=8)
+        _trainer(tmp_path / protocol, 1).fit(module, datamodule=data)
+        fits.append(len(module.codebook.assignment))
+    assert fits == [36, 24]
+
+
+def test_a_checkpoint_of_other_data_is_refused_in_python_too(tmp_path, tiny_archive, tiny_options):
+    _fit(tmp_path, tiny_archive, tiny_options, 2)
+    data = SkeletonDataModule(str(tiny_archive), "x-view", batch_size=8)
+    with pytest.raises(DataError, match="codebook is of 36 training samples, the data have 24"):
+        _trainer(tmp_path / "on", 3).fit(
+            ProSLModule(**tiny_options), datamodule=data, ckpt_path=tmp_path / "epoch=1.ckpt"
+        )
+
+
+def test_a_diverged_run_stops_after_its_epoch(tmp_path, tiny_archive, tiny_options):
+    with pytest.raises(DataError, match=r"the loss is not finite in epoch \d .*lower the learning rate"):
+        _fit(tmp_path, tiny_archive, tiny_options | {"semantic": False, "learning_rate": 1e6, "milestones": ()}, 4)
+
+
+def test_accumulated_batches_are_logged_once_a_step(tmp_path, tiny_archive, tiny_options):
+    logger = CSVLogger(tmp_path)
+    _fit(tmp_path, tiny_archive, tiny_options, 2, logger=logger, accumulate_grad_batches=2)
+    rows = list(csv.DictReader((Path(logger.log_dir) / "metrics.csv").open()))
+    steps = [row["step"] for row in rows if row["train/loss"]]
+    assert len(steps) == len(set(steps)) == 2
+
+
+def test_mixed_precision_trains_through_both_stages(tmp_path, tiny_archive, tiny_options):
+    module = _fit(tmp_path, tiny_archive, tiny_options, 2, precision="bf16-mixed")
+    assert module.stage == "semantic"
+    assert all(bool(torch.isfinite(parameter).all()) for parameter in module.parameters())
+    with pytest.raises(UsageError, match="precision is bf16-true; ProSLModule trains in 32-true"):
+        _fit(tmp_path, tiny_archive, tiny_options, 2, precision="bf16-true")
+
+
+def test_epochs_cut_short_by_max_steps_are_logged(tmp_path, tiny_archive, tiny_options):
+    logger = CSVLogger(tmp_path)
+    _fit(tmp_path, tiny_archive, tiny_options, 2, logger=logger, max_steps=2)
+    rows = list(csv.DictReader((Path(logger.log_dir) / "metrics.csv").open()))
+    assert sum(bool(row.get("epoch/loss")) for row in rows) == 1
+
+
+class _Tuples(_Foreign):
+    def train_dataloader(self):
+        return [tuple(batch) for batch in self._inner.train_dataloader()]
+
+
+def test_batches_of_another_form_are_named(tmp_path, tiny_archive, tiny_options):
+    with pytest.raises(DataError, match="yields (tuple|list); ProSLModule takes SkeletonBatch"):
+        _trainer(tmp_path, 1).fit(ProSLModule(**tiny_options), datamodule=_Tuples(_data(tiny_archive)))

@@ -41,10 +41,10 @@ class Arm(NamedTuple):
 
 
 def demo(*, out: str = "demo", seed: int = 0, tiny: bool = False) -> None:
-    """Train a small encoder on a synthetic set and compare it with itself untrained and with the base method alone.
+    """Train a small encoder on a synthetic set; compare it with itself untrained and trained without the codebook.
 
-    A warm-up by contrast is shared; then one arm goes on as before and one enters the semantic stage. Nearest-neighbour
-    and linear accuracy on performers that were not trained on, and one figure.
+    A warm-up (first stage: contrast and KL) is shared; then one arm goes on with it and one enters the semantic stage.
+    Nearest-neighbour and linear accuracy on performers that were not trained on, and one figure.
 
     Args:
         out: Folder for the data, the checkpoints, the figure and the results.
@@ -85,10 +85,10 @@ def _train(folder: Path, model: dict[str, Any], data: SkeletonDataModule, epochs
     trainer.strategy.connect(module)
     trainer.save_checkpoint(untrained, weights_only=True)
     arms = [_evaluate("untrained", untrained, data)]
-    print(f"warm-up by contrast: {warm_up} epochs", flush=True)
+    print(f"warm-up, first stage: {warm_up} epochs", flush=True)
     shared = _fit(folder, "warm-up", module, data, warm_up)
     rest = epochs - warm_up
-    print(f"the base method goes on alone: {rest} epochs", flush=True)
+    print(f"the first stage goes on without a codebook: {rest} epochs", flush=True)
     alone = _fit(folder, "baseline", ProSLModule(**model | {"semantic_start": _NEVER}), data, epochs, shared)
     arms.append(_evaluate("without semantic stage", alone, data))
     print(f"semantic stage: {rest} epochs", flush=True)
@@ -102,7 +102,7 @@ def _trainer(folder: Path, epochs: int) -> pl.Trainer:
     return pl.Trainer(
         accelerator="auto", devices=1, max_epochs=epochs, logger=submodule("loggers").CSVLogger(folder, name="logs"),
         enable_checkpointing=False, enable_model_summary=False, default_root_dir=folder,
-        callbacks=[StageProgressBar(refresh_rate=2, leave=False)], log_every_n_steps=10,
+        callbacks=[StageProgressBar(refresh_rate=2, leave=False)], log_every_n_steps=5,
     )  # fmt: skip
 
 

@@ -37,6 +37,7 @@ def features_of(ckpt: str, options: DataOptions) -> tuple[FeatureTables, Skeleto
         raise UsageError("the checkpoint does not name a protocol: give --data.protocol")
     data = SkeletonDataModule(options.root, str(protocol), eval_batch_size=options.batch_size)
     data.setup()
+    data.archive.verify()
     module.to("cuda" if torch.cuda.is_available() else "cpu")
     described = {
         "checkpoint": str(ckpt),

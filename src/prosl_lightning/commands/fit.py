@@ -123,6 +123,8 @@ class FitCLI(_cli.LightningCLI):  # type: ignore[name-defined]
     def before_fit(self) -> None:
         """Refuse what cannot work before anything is written, and say what is going to be trained."""
         self.datamodule.setup("fit")
+        if self.trainer.is_global_zero:  # seconds per gigabyte, once before hours of training
+            self.datamodule.archive.verify()
         check_data(self.model, self.datamodule)
         checkpoint = self.config_init[self.subcommand].get("ckpt_path")
         if self.model.hparams["init_from"] and not checkpoint:

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -101,7 +102,7 @@ def run_function(component: Component | Mapping[str, Component], arguments: Sequ
 
 def _spell_out(switches: set[str], arguments: Sequence[str]) -> Iterator[str]:
     """Give a bare `--strict` the value that jsonargparse wants: `--strict=true`."""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
         bare = argument in switches and following.lower() not in ("true", "false")
         yield f"{argument}=true" if bare else argument
 

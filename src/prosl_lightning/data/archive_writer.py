@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import io
 import json
 import os
 import shutil
+import socket
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -83,10 +85,22 @@ class ArchiveWriter:
         self._digest = hashlib.sha256()
         self._file: BinaryIO | None = None
         self._new_parents: list[Path] = []
-        self._partial = self.root.with_name(f".{self.root.name}.partial-{uuid.uuid4().hex[:12]}")
+        self._partial = self.root.with_name(f"{self._prefix}{os.getpid()}-{uuid.uuid4().hex[:8]}")
         refuse_occupied(self.root, overwrite)
 
+    @property
+    def _prefix(self) -> str:
+        return f".{self.root.name}.partial-{socket.gethostname()}-"
+
+    def _remove_leftovers(self) -> None:
+        """Remove what killed processes of this machine left beside the target."""
+        for folder in self.root.parent.glob(f"{glob.escape(self._prefix)}*"):
+            process = folder.name.removeprefix(self._prefix).split("-")[0]
+            if process.isdecimal() and not _is_alive(int(process)):
+                shutil.rmtree(folder, ignore_errors=True)
+
     def __enter__(self) -> ArchiveWriter:
+        self._remove_leftovers()
         self._new_parents = [parent for parent in self.root.parents if not parent.exists()]
         try:
             self._partial.mkdir(parents=True)
@@ -130,7 +144,9 @@ class ArchiveWriter:
         with np.errstate(over="ignore"):
             frames = np.ascontiguousarray(joints.transpose(0, 3, 1, 2), dtype=self.dtype)
         if not np.isfinite(frames).all():
-            raise DataError(f"{name}: holds NaN, infinity or a value too large for {self.dtype}")
+            finite = np.isfinite(joints).all()
+            problem = f"a value too large for {self.dtype}; use float32" if finite else "NaN or infinity"
+            raise DataError(f"{name}: holds {problem}")
         try:
             self._file.write(frames.data)
         except OSError as error:
@@ -265,6 +281,16 @@ def refuse_occupied(root: Path, overwrite: bool) -> None:
         raise DataError(f"{root} exists and is not an archive; choose another folder")
     if not overwrite:
         raise DataError(f"{root} exists already; choose another folder, or pass --overwrite to replace it")
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def _narrowest(array: NDArray[Any]) -> np.dtype[Any]:

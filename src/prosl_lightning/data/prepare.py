@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -125,6 +126,8 @@ def arrays(
     ragged = RaggedFile(file)
     known = known_sets().get(ragged.path.stem)
     body_model = _layout(layout, known, ragged)
+    if known and body_model.joints != (own := SkeletonLayout.of(known.layout)).joints:
+        print(f"warning: {ragged.path.stem} has layout {own.name}, not {body_model.name}", file=sys.stderr)
     bodies = min(ragged.num_bodies, 2) if num_bodies is None else num_bodies
     recipe = normalize or (known.normalize if known else "agcn")
     writer = ArchiveWriter(

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from prosl_lightning.errors import DataError
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Plain text table; numbers are right-aligned, floats get one decimal.
@@ -29,10 +31,26 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join([line(header), "  ".join("-" * width for width in widths), *map(line, cells)])
 
 
+def _rows(path: Path) -> list[Any]:
+    if not path.is_file():
+        return []
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is damaged ({error}): move it away") from error
+    if not isinstance(rows, list):
+        raise DataError(f"{path} holds no list of results: move it away")
+    return rows
+
+
 def append_result(checkpoint: str | Path, row: dict[str, Any]) -> Path:
-    """Add a row to `results.json` in the checkpoint's folder and return that file's path."""
+    """Add a row to `results.json` in the checkpoint's folder and return that file's path.
+
+    Raises:
+        DataError: The file is there and is not a list of results.
+    """
     path = Path(checkpoint).parent / "results.json"
-    rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    rows = _rows(path)
     temporary = path.with_suffix(".json.tmp")
     temporary.write_text(json.dumps([*rows, row], indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, path)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from prosl_lightning.data.batch import SkeletonBatch
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.skeleton import SkeletonLayout
 
@@ -34,6 +35,14 @@ def check_options(options: Mapping[str, Any], layout: SkeletonLayout, corrupted:
     for name in _POSITIVE:
         if not options[name] > 0:
             raise UsageError(f"{name} is {options[name]}; it must be greater than 0")
+    for name in ("sgd_momentum", "weight_decay", "semantic_start"):
+        if options[name] < 0:
+            raise UsageError(f"{name} is {options[name]}; it must not be negative")
+    if any(milestone < 0 for milestone in options["milestones"]):
+        raise UsageError(f"milestones are {list(options['milestones'])}; epochs count from 0")
+    threshold = options["confidence_threshold"]
+    if threshold != "relative" and not 0 <= threshold < 1:
+        raise UsageError(f"confidence_threshold is {threshold}; it must be 'relative' or in [0, 1)")
     for name, allowed in _CHOICES.items():
         if options[name] not in allowed:
             raise UsageError(f"{name} is '{options[name]}'; it must be one of {', '.join(allowed)}")
@@ -83,6 +92,57 @@ def check_data(module: ProSLModule, datamodule: Any) -> None:
     if batch_size is not None and batch_size > options["bank_size"]:
         raise UsageError(
             f"batch_size is {batch_size}, more than bank_size {options['bank_size']}: lower one, raise the other"
+        )
+
+
+def check_precision(precision: str | int | None) -> None:
+    """Refuse to hold coordinates and random draws in another format than float32.
+
+    Raises:
+        UsageError: Names the precisions that work.
+    """
+    if str(precision).endswith("-true") and precision != "32-true":
+        raise UsageError(f"precision is {precision}; ProSLModule trains in 32-true, bf16-mixed or 16-mixed")
+
+
+def check_codebook(module: ProSLModule, datamodule: Any) -> None:
+    """Refuse a restored codebook of another training set.
+
+    Raises:
+        DataError: Names both numbers of samples.
+    """
+    known, found = len(module.codebook.assignment), getattr(datamodule, "num_samples", None)
+    if module.codebook.is_built and found is not None and known != found:
+        raise DataError(
+            f"the checkpoint's codebook is of {known} training samples, the data have {found}: resume with the same "
+            "data, or start a new run with init_from"
+        )
+
+
+def check_batch(batch: Any) -> None:
+    """Refuse batches of another form.
+
+    Raises:
+        DataError: Says what the module was given and what it takes.
+    """
+    if not isinstance(batch, SkeletonBatch):
+        raise DataError(
+            f"the data loader yields {type(batch).__name__}; ProSLModule takes SkeletonBatch(joints, length, index, "
+            "label)"
+        )
+
+
+def check_finite(means: Mapping[str, float], epoch: int) -> None:
+    """Stop a run that has diverged.
+
+    Raises:
+        DataError: The mean loss of an epoch is not finite.
+    """
+    if not math.isfinite(means["loss"]):
+        terms = ", ".join(name for name, value in means.items() if not math.isfinite(value))
+        raise DataError(
+            f"the loss is not finite in epoch {epoch} ({terms}): lower the learning rate, go on from a "
+            "checkpoint before"
         )
 
 

@@ -35,6 +35,11 @@ class SemanticCodebook(nn.Module):
         self.register_buffer("importance", torch.zeros(0))
         self.register_buffer("epoch", torch.tensor(-1))
 
+    def reset(self) -> None:
+        """Forget everything: what was clustered belongs to another run."""
+        self.centroids, self.importance = self.centroids.new_zeros(0, 0), self.importance.new_zeros(0)
+        self.assignment, self.epoch = self.assignment.new_zeros(0), torch.full_like(self.epoch, -1)
+
     @property
     def is_built(self) -> bool:
         """Whether there are centroids yet."""

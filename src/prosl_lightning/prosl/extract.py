@@ -44,8 +44,10 @@ def extract(
     seen = torch.zeros(num_samples, dtype=torch.bool, device=module.device)
     for batch in iterate(module, loader):
         part = embed(batch)
-        if int(batch.index.max()) >= num_samples:
-            raise DataError(f"a batch names sample {int(batch.index.max())}, but the data have {num_samples} samples")
+        low, high = int(batch.index.min()), int(batch.index.max())
+        if low < 0 or high >= num_samples:
+            wrong = low if low < 0 else high
+            raise DataError(f"a batch has index {wrong}; the {num_samples} samples have 0 to {num_samples - 1}")
         if features is None:
             features = part.new_empty(num_samples, part.shape[1])
         features[batch.index], labels[batch.index], seen[batch.index] = part, batch.label, True

@@ -45,6 +45,10 @@ class MemoryBank(nn.Module):
         self.register_buffer("index", torch.full((rows,), -1, dtype=torch.int64))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
 
+    def forget_samples(self) -> None:
+        """Keep the features as noise that belongs to no sample: they are of another run's training set."""
+        self.index = torch.full_like(self.index, -1)
+
     @torch.no_grad()
     def enqueue(self, features: Tensor, index: Tensor) -> None:
         """Write a batch over the oldest rows: sample after sample, the levels of a sample side by side.

@@ -17,7 +17,15 @@ from prosl_lightning.allocator import keep_freed_memory
 from prosl_lightning.data.batch import SkeletonBatch
 from prosl_lightning.encoders import build_encoder
 from prosl_lightning.prosl.base import base_method
-from prosl_lightning.prosl.checks import check_data, check_options, empty_confident_set_cause
+from prosl_lightning.prosl.checks import (
+    check_batch,
+    check_codebook,
+    check_data,
+    check_finite,
+    check_options,
+    check_precision,
+    empty_confident_set_cause,
+)
 from prosl_lightning.prosl.codebook import SemanticCodebook
 from prosl_lightning.prosl.importance import mask_probability
 from prosl_lightning.prosl.initialise import load_initial_weights
@@ -153,7 +161,7 @@ class ProSLModule(pl.LightningModule):
         self._update_average = get_ema_multi_avg_fn(momentum)
         self._training_log = TrainingLog()
         self._epoch_means: dict[str, float] = {}
-        self._warned = False
+        self._warned, self._logged_step = False, -1
 
     # ---------------------------------------------------------------------------------------------- using the encoder
 
@@ -163,7 +171,9 @@ class ProSLModule(pl.LightningModule):
 
     def prepare(self, batch: SkeletonBatch) -> Tensor:
         """The fixed view used to judge an encoder: centre crop of 95 %, resized, in the module's stream."""
-        view = centre_view(batch.joints, batch.length, self.hparams["num_frames"])
+        return self._stream(centre_view(batch.joints, batch.length, self.hparams["num_frames"]))
+
+    def _stream(self, view: Tensor) -> Tensor:
         return to_stream(view, self.hparams["stream"], self.layout.parents)
 
     def embed(self, batch: SkeletonBatch) -> Tensor:
@@ -190,7 +200,11 @@ class ProSLModule(pl.LightningModule):
 
         Returns:
             The total loss, Eq. 11 or Eq. 12.
+
+        Raises:
+            DataError: The batch is not a :class:`SkeletonBatch`.
         """
+        check_batch(batch)
         seeds = (self.hparams["seed"], self.current_epoch, batch_idx, self.global_rank)
         draw = generator(batch.joints.device, *seeds)
         views = self.draw_views(batch, draw)
@@ -202,13 +216,10 @@ class ProSLModule(pl.LightningModule):
 
     def draw_views(self, batch: SkeletonBatch, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
         """Independent query, key and (unless the semantic parts are off) semantic views, (N, C, F, V, M) each."""
-        parents, stream = self.layout.parents, self.hparams["stream"]
-        query, key = (
-            to_stream(self.contrastive_view(batch.joints, batch.length, draw), stream, parents) for _ in range(2)
-        )
+        query, key = (self._stream(self.contrastive_view(batch.joints, batch.length, draw)) for _ in range(2))
         if not self.hparams["semantic"]:
             return query, key, None
-        semantic = to_stream(self.semantic_view(batch.joints, batch.length, draw), stream, parents)
+        semantic = self._stream(self.semantic_view(batch.joints, batch.length, draw))
         joints = draw_joints(self._mask_probability(batch.index), self.masked_joints, len(batch.index), draw)
         return query, key, mask_joints(semantic, joints)
 
@@ -271,12 +282,21 @@ class ProSLModule(pl.LightningModule):
         """Check that the data fit and, in a fresh run, take over the weights of `init_from`."""
         if stage != "fit":
             return
+        check_precision(self.trainer.precision)
         check_data(self, getattr(self.trainer, "datamodule", None))
         if self.trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
-        # A resumed run gets its weights from the checkpoint; the file it once started from may be gone.
-        if self.hparams["init_from"] and self.trainer.ckpt_path is None:
-            load_initial_weights(self, self.hparams["init_from"])
+        # A resumed run gets all of this from the checkpoint; the file it once started from may be gone.
+        if self.trainer.ckpt_path is None:
+            self.codebook.reset()
+            for bank in self.banks.values():
+                bank.forget_samples()
+            if self.hparams["init_from"]:
+                load_initial_weights(self, self.hparams["init_from"])
+
+    def on_fit_start(self) -> None:
+        """Check that a restored codebook belongs to these data."""
+        check_codebook(self, getattr(self.trainer, "datamodule", None))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the recipe of the data beside the weights, so that evaluation needs only the checkpoint."""
@@ -294,8 +314,10 @@ class ProSLModule(pl.LightningModule):
     def _log_step(self, metrics: Projections, num_samples: int) -> None:
         values = self._training_log.add(metrics, num_samples)
         step, every = self.global_step, getattr(self.trainer, "log_every_n_steps", 0)
-        if not every or (step + 1) % every:
+        # With accumulated gradients several batches share a step; the first of them is logged.
+        if not every or (step + 1) % every or step == self._logged_step:
             return
+        self._logged_step = step
         named = dict(zip((f"train/{name}" for name in metrics), values.tolist(), strict=True))
         self.log("loss", named["train/loss"], prog_bar=True, logger=False)
         named["train/learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
@@ -304,14 +326,15 @@ class ProSLModule(pl.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Close the epoch's metrics after its last batch: callbacks at the epoch's end would count as its time."""
-        if self.trainer.is_last_batch:
+        if self.trainer.is_last_batch:  # not met where max_steps ends an epoch early
             self._epoch_means = self._training_log.finish()
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means, its stage and speed; warn when no sample was confident."""
-        means, self._epoch_means = self._epoch_means, {}
+        means, self._epoch_means = self._epoch_means or self._training_log.finish(), {}
         if not means:
             return
+        check_finite(means, self.current_epoch)
         if means.get("confident_share_query") == 0 and not self._warned:
             self._warned = True
             warnings.warn(empty_confident_set_cause(self), stacklevel=2)
