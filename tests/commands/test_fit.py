@@ -47,6 +47,9 @@ def test_a_run_writes_its_log_configuration_and_checkpoints(fit, prosl, tiny_arc
     assert (tmp_path / "run/logs/version_1/config.yaml").is_file()
     _assert_same(first, _state("run/checkpoints/last.ckpt"))
     assert prosl("fit", "--config", "run/logs/version_0/config.yaml", "--seed_everything", 1).code == 0
+    # Neither destroyed what the one before had left.
+    _assert_same(first, _state("run/checkpoints-1/last.ckpt"))
+    _assert_same(first, _state("run/checkpoints-2/last.ckpt"))
     changed = _state("run/checkpoints/last.ckpt")
     assert not torch.equal(first["banks.instance.features"], changed["banks.instance.features"])
 

@@ -60,7 +60,7 @@ def test_no_data_are_named(prosl):
         (
             "--data.root nowhere",
             1,
-            "there is no archive nowhere\nmake one: `prosl prepare ntu60 RAW_DIR --out nowhere`",
+            "there is no archive nowhere\nmake one: `prosl prepare ntu60 RAW_DIR --out nowhere` for NTU RGB+D 60",
         ),
         ("--data.root .", 1, "is not an archive"),
         ("--data.protocol x-foo", 2, "has no protocol 'x-foo'; it has x-sub, x-view, all"),

@@ -144,7 +144,8 @@ def test_every_term_and_diagnostic_reaches_the_log(tmp_path, tiny_archive, tiny_
     assert len(steps) == 3 * 4 // 2
     assert {float(row["train/learning_rate"]) for row in steps} == {0.01}
     codebook = [row for row in rows if row["codebook/nmi"]]
-    assert len(codebook) == 2
+    assert [int(row["epoch"]) for row in codebook] == [1, 2]
+    assert codebook[0]["codebook/churn"] == ""  # the first has none before it
     assert 0 <= float(codebook[-1]["codebook/churn"]) <= 1
     assert float(codebook[-1]["codebook/size_max"]) >= 36 / 4
 
@@ -250,6 +251,7 @@ def test_data_that_do_not_fit_the_model_are_named(tmp_path, tiny_archive, tiny_o
         ({"semantic_start": -1}, "semantic_start is -1"),
         ({"milestones": (-3,)}, "milestones are"),
         ({"confidence_threshold": 2.0}, "confidence_threshold is 2.0"),
+        ({"confidence_threshold": "relative", "num_clusters": 3}, "'relative' cannot be reached with num_clusters 3"),
         ({"base_args": {"hiden_size": 8}}, "hiden_size"),
         ({"layout": "kinect-v3"}, "unknown layout 'kinect-v3'"),
     ],
@@ -303,6 +305,17 @@ def test_mixed_precision_trains_through_both_stages(tmp_path, tiny_archive, tiny
     assert all(bool(torch.isfinite(parameter).all()) for parameter in module.parameters())
     with pytest.raises(UsageError, match="precision is bf16-true; ProSLModule trains in 32-true"):
         _fit(tmp_path, tiny_archive, tiny_options, 2, precision="bf16-true")
+
+
+def test_losses_are_float32_in_mixed_precision(tiny_archive, tiny_options):
+    pl.seed_everything(0, verbose=False)
+    module = ProSLModule(**tiny_options | {"semantic": False})
+    batch = next(iter(_data(tiny_archive).train_dataloader()))
+    query, key, _ = module.draw_views(batch, torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = module.losses(query, key, None, batch.index)
+    assert {loss.dtype for loss in mixed.values()} == {torch.float32}
+    assert {bank.features.dtype for bank in module.banks.values()} == {torch.float32}
 
 
 def test_epochs_cut_short_by_max_steps_are_logged(tmp_path, tiny_archive, tiny_options):

@@ -57,5 +57,5 @@ def report(ckpt: str, described: dict[str, Any], results: dict[str, float]) -> N
     """Print what was done and found, and keep it beside the checkpoint."""
     print(", ".join(f"{name} {described[name]}" for name in ("data", "protocol", "stream", "train", "test")))
     print(table(["measure", "percent"], [[name, value] for name, value in results.items()]))
-    path = append_result(ckpt, described | results)
+    path = append_result(ckpt, described | {name: round(value, 4) for name, value in results.items()})
     print(f"written to {path}")

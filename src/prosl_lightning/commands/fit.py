@@ -15,7 +15,7 @@ from prosl_lightning.commands.parsing import (
     short_message,
 )
 from prosl_lightning.commands.quiet import silence_lightning
-from prosl_lightning.commands.run_folder import SaveConfig, check_resumable, newest_checkpoint
+from prosl_lightning.commands.run_folder import SaveConfig, check_resumable, newest_checkpoint, put_aside
 from prosl_lightning.data.archive import Archive
 from prosl_lightning.data.datamodule import SkeletonDataModule
 from prosl_lightning.errors import DataError, MissingExtraError, ProSLError, UsageError
@@ -132,7 +132,9 @@ class FitCLI(_cli.LightningCLI):  # type: ignore[name-defined]
         done = check_resumable(Path(checkpoint), self.model, self.datamodule) if checkpoint else 0
         if self.trainer.is_global_zero:
             _announce(self.model, self.datamodule, self.trainer)
-            if checkpoint:
+            if not checkpoint:
+                put_aside(Path(self.trainer.default_root_dir))
+            else:
                 print(f"going on from {checkpoint}, {done} epochs done", flush=True)
 
     def after_fit(self) -> None:
@@ -152,6 +154,8 @@ def _announce(module: ProSLModule, data: SkeletonDataModule, trainer: pl.Trainer
         f"({layout.name}), {data.num_bodies} {'body' if data.num_bodies == 1 else 'bodies'}"
     )
     semantic = f"semantic from epoch {options['semantic_start']}" if options["semantic"] else "no semantic stage"
+    if options["semantic"] and options["semantic_start"] >= (trainer.max_epochs or 0) > 0:
+        semantic += ", which this run does not reach"
     print(f"run    {trainer.default_root_dir}: max_epochs {trainer.max_epochs}, {semantic}", flush=True)
 
 

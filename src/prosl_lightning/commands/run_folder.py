@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import zipfile
 from pathlib import Path
@@ -38,6 +39,15 @@ class SaveConfig(pl.Callback):
             self._parser.save(
                 self._config, folder / "config.yaml", skip_validation=True, overwrite=True, multifile=False
             )
+
+
+def put_aside(run_folder: Path) -> None:
+    """Rename the checkpoints of an earlier run, so that a fresh one in the same folder destroys nothing."""
+    folder = run_folder / "checkpoints"
+    if any(folder.glob("*.ckpt")):
+        number = next(n for n in itertools.count(1) if not (run_folder / f"checkpoints-{n}").exists())
+        kept = folder.rename(run_folder / f"checkpoints-{number}")
+        print(f"an earlier run's checkpoints are now in {kept}; `--ckpt_path last` would have gone on with them")
 
 
 def newest_checkpoint(run_folder: Path) -> Path:

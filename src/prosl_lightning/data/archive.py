@@ -146,7 +146,10 @@ def _read_meta(root: Path) -> dict[str, Any]:
     path = root / META
     if not path.is_file():
         found = f"{root} is not an archive ({META} is missing)" if root.exists() else f"there is no archive {root}"
-        raise DataError(f"{found}\nmake one: `prosl prepare ntu60 RAW_DIR --out {root}` (or ntu120, or arrays FILE)")
+        raise DataError(
+            f"{found}\nmake one: `prosl prepare ntu60 RAW_DIR --out {root}` for NTU RGB+D 60, likewise ntu120, or "
+            f"`prosl prepare arrays FILE --out {root}`"
+        )
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -144,6 +144,9 @@ def arrays(
     sequences = _from_arrays(ragged, body_model, bodies, recipe)
     report = write_all(writer, sequences, len(ragged), strict)
     print_report(report)
+    if list(report.splits) == ["all"]:
+        columns = ", ".join(column for column in ragged.columns) or "none"
+        print(f"no split is known: give one as --protocol NAME:COLUMN=1,2,3; integer columns are {columns}")
     if ragged.ignored:
         print(f"not used, because not integers (N,): {', '.join(ragged.ignored)}")
     return report

@@ -96,6 +96,7 @@ class HiCoEncoder(nn.Module):
         self.clip_shape = (num_channels, num_frames, num_joints, num_bodies)
         self.feature_size = 2 * granularity * hidden_size
         self.projection_size = projection_size
+        self.kind = kind
         self.has_dropout = kind == "transformer" and dropout > 0
 
         def branch(input_size: int) -> _Branch:

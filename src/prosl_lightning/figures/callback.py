@@ -31,7 +31,7 @@ class FigureLogger(pl.Callback):
         self._pose: NDArray[np.float64] | None = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw what steered the epoch."""
+        """Draw the codebook, named by the epoch it was built for."""
         loggers = [logger for logger in trainer.loggers if hasattr(logger, "log_image")]
         if not (trainer.is_global_zero and loggers and isinstance(pl_module, ProSLModule)):
             return
@@ -45,7 +45,7 @@ class FigureLogger(pl.Callback):
     def _figures(self, trainer: pl.Trainer, module: ProSLModule) -> dict[str, Figure]:
         if self._pose is None:
             self._pose = _first_pose(trainer)
-        codebook, epoch = module.codebook, trainer.current_epoch
+        codebook, epoch = module.codebook, int(module.codebook.epoch)
         importance = codebook.importance.mean(dim=0) if codebook.importance.dim() == 2 else codebook.importance
         return {
             "joint_importance": joint_importance_figure(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -21,9 +23,10 @@ _IMPORTANCE_CHUNK = 32
 class CodebookCallback(pl.Callback):
     """Builds the codebook before the first semantic epoch and after every later one.
 
-    :class:`ProSLModule` adds one by itself; give the trainer your own to choose the backend. Logs, under `codebook/`,
-    cluster sizes, churn, mean cosine between features (near 1 is collapse), mean cosine to the own centroid, and, where
-    the data have labels, NMI, ARI and pair precision. Labels never reach the training.
+    :class:`ProSLModule` adds one by itself; give the trainer your own to choose the backend. Logs, under `codebook/` in
+    the epoch that a codebook steers, cluster sizes, churn, mean cosine between features (near 1 is collapse), mean
+    cosine to the own centroid, and, where the data have labels, NMI, ARI and pair precision. Labels never reach the
+    training.
 
     Args:
         backend: k-means backend, `auto` (FAISS where installed), `faiss` or `torch`.
@@ -31,13 +34,26 @@ class CodebookCallback(pl.Callback):
 
     def __init__(self, backend: Backend = "auto") -> None:
         self.backend: Backend = backend
+        self._metrics: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is still to be logged about the codebook that the checkpoint holds."""
+        return {"metrics": self._metrics}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take that over in a resumed run."""
+        self._metrics = dict(state_dict["metrics"])
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Build the codebook where no earlier epoch's end did: at a run's start, or where one is prolonged."""
+        """Build the codebook where no earlier epoch's end did (a run's start, or a prolonged one), and log it."""
         assert isinstance(pl_module, ProSLModule)
         built_for = int(pl_module.codebook.epoch)
         if pl_module.is_semantic_epoch(trainer.current_epoch) and built_for != trainer.current_epoch:
             self.build(trainer, pl_module, trainer.current_epoch)
+        if self._metrics:
+            named = {f"codebook/{name}": value for name, value in self._metrics.items()}
+            pl_module.log_dict(named, on_step=False, on_epoch=True, rank_zero_only=True)
+            self._metrics = {}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Build the next epoch's codebook now, so that this epoch's checkpoint already holds it."""
@@ -49,7 +65,7 @@ class CodebookCallback(pl.Callback):
 
     @torch.no_grad()
     def build(self, trainer: pl.Trainer, module: ProSLModule, epoch: int) -> None:
-        """Cluster the training set for `epoch`, measure joint importance, log what was found."""
+        """Cluster the training set for `epoch`, measure joint importance, keep what is to be logged."""
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
         seed = derive_seed(module.hparams["seed"], epoch)
         was_training = module.training
@@ -70,7 +86,7 @@ class CodebookCallback(pl.Callback):
         metrics = codebook_metrics(codebook.assignment, num_clusters, previous=previous, classes=classes)
         metrics["mean_cosine"] = float(mean_cosine(features))
         metrics["own_centroid_cosine"] = found.mean_cosine
-        module.log_dict({f"codebook/{name}": value for name, value in metrics.items()}, rank_zero_only=True)
+        self._metrics = metrics
 
     @staticmethod
     def _importance(module: ProSLModule, datamodule: object, seed: int) -> Tensor:

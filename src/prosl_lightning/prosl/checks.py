@@ -13,6 +13,9 @@ from prosl_lightning.skeleton import SkeletonLayout
 if TYPE_CHECKING:
     from prosl_lightning.prosl.module import ProSLModule
 
+# The paper's threshold 0.027 was chosen at k = 65; this is the same confidence relative to a uniform guess (1 / k).
+RELATIVE_THRESHOLD = 0.027 * 65
+
 _POSITIVE = (
     "num_bodies", "num_frames", "bank_size", "temperature", "min_crop_frames", "num_clusters",
     "semantic_temperature", "importance_samples", "learning_rate",
@@ -24,6 +27,11 @@ _CHOICES = {
     "kl_direction": ("semantic-to-query", "query-to-semantic"),
     "importance": ("dataset", "sample"),
 }
+
+
+def reachable_confidence(num_clusters: int, temperature: float) -> float:
+    """Confidence of a good sample: on its own centroid and at right angles to all others."""
+    return 1 / (1 + (num_clusters - 1) * math.exp(-1 / temperature))
 
 
 def check_options(options: Mapping[str, Any], layout: SkeletonLayout, corrupted: int, masked: int) -> None:
@@ -43,6 +51,13 @@ def check_options(options: Mapping[str, Any], layout: SkeletonLayout, corrupted:
     threshold = options["confidence_threshold"]
     if threshold != "relative" and not 0 <= threshold < 1:
         raise UsageError(f"confidence_threshold is {threshold}; it must be 'relative' or in [0, 1)")
+    if threshold == "relative" and options["semantic"]:
+        reachable = reachable_confidence(options["num_clusters"], options["semantic_temperature"])
+        if RELATIVE_THRESHOLD / options["num_clusters"] >= reachable:
+            raise UsageError(
+                f"confidence_threshold 'relative' cannot be reached with num_clusters {options['num_clusters']} at "
+                f"semantic_temperature {options['semantic_temperature']:g}: raise the first or lower the second"
+            )
     for name, allowed in _CHOICES.items():
         if options[name] not in allowed:
             raise UsageError(f"{name} is '{options[name]}'; it must be one of {', '.join(allowed)}")
@@ -149,8 +164,7 @@ def check_finite(means: Mapping[str, float], epoch: int) -> None:
 def empty_confident_set_cause(module: ProSLModule) -> str:
     """Why no sample of a whole epoch entered the semantic loss, and what to do."""
     temperature, count = module.hparams["semantic_temperature"], module.hparams["num_clusters"]
-    # A sample on its own centroid and at right angles to all others: what a good sample looks like.
-    reachable = math.exp(1 / temperature) / (math.exp(1 / temperature) + count - 1)
+    reachable = reachable_confidence(count, temperature)
     cause = (
         f"with {count} clusters and semantic temperature {temperature:g} a sample on its centroid and orthogonal to "
         f"the others reaches only {reachable:.4f}; set confidence_threshold to 'relative'"

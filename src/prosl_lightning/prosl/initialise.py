@@ -34,7 +34,12 @@ def load_initial_weights(module: ProSLModule, path: str) -> None:
         weights = {key.removeprefix(_PREFIX): value for key, value in state.items() if key.startswith(_PREFIX)}
     else:
         heads = (module.hparams["base_args"] or {}).get("num_heads", 4)
-        weights = load_hico_checkpoint(state, heads, module.layout, module.hparams["num_bodies"]).state_dict()
+        encoder = load_hico_checkpoint(state, heads, module.layout, module.hparams["num_bodies"])
+        weights, found_base = encoder.state_dict(), f"hico-{encoder.kind}"
+        if found_base != module.base.encoder:
+            raise DataError(
+                f"init_from: {path} holds a {found_base}: set base to it, not to '{module.hparams['base']}'"
+            )
     own = module.query_encoder.state_dict()
     wrong = [key for key in own if key not in weights or weights[key].shape != own[key].shape]
     wrong += [key for key in weights if key not in own]

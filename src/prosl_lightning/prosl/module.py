@@ -18,6 +18,7 @@ from prosl_lightning.data.batch import SkeletonBatch
 from prosl_lightning.encoders import build_encoder
 from prosl_lightning.prosl.base import base_method
 from prosl_lightning.prosl.checks import (
+    RELATIVE_THRESHOLD,
     check_batch,
     check_codebook,
     check_data,
@@ -46,9 +47,6 @@ from prosl_lightning.views import (
 )
 
 Stream = Literal["joint", "bone", "motion"]
-
-# The paper's threshold 0.027 was chosen at k = 65; this is the same confidence relative to a uniform guess (1 / k).
-RELATIVE_THRESHOLD = 0.027 * 65
 
 
 class ProSLModule(pl.LightningModule):
@@ -246,20 +244,21 @@ class ProSLModule(pl.LightningModule):
         """
         # Query and semantic branch share their weights, so they go through as one batch.
         both = query_view if semantic_view is None else torch.cat([query_view, semantic_view])
-        projected = {name: F.normalize(p, dim=-1) for name, p in self.query_encoder.project(both).items()}
+        projected = _unit(self.query_encoder.project(both))
         query = {name: p[: len(index)] for name, p in projected.items()}
         with torch.no_grad():
             self._update_average(list(self.key_encoder.parameters()), list(self.query_encoder.parameters()), None)
-            key = {name: F.normalize(p, dim=-1) for name, p in self.key_encoder.project(key_view).items()}
+            key = _unit(self.key_encoder.project(key_view))
         codebook = self.codebook if self.stage == "semantic" else None
-        metrics = self.objective.contrast(query, key, self.banks, codebook, index)
-        total = torch.stack(list(metrics.values())).sum()
-        metrics["contrast"] = total
-        if semantic_view is not None:
-            semantic = {name: p[len(index) :] for name, p in projected.items()}
-            extra, observed = self.objective.semantic(query, semantic, self.banks, codebook, index)
-            total = total + torch.stack(list(extra.values())).sum()
-            metrics |= extra | observed
+        with torch.autocast(index.device.type, enabled=False):  # logits of mixed precision are too coarse
+            metrics = self.objective.contrast(query, key, self.banks, codebook, index)
+            total = torch.stack(list(metrics.values())).sum()
+            metrics["contrast"] = total
+            if semantic_view is not None:
+                semantic = {name: p[len(index) :] for name, p in projected.items()}
+                extra, observed = self.objective.semantic(query, semantic, self.banks, codebook, index)
+                total = total + torch.stack(list(extra.values())).sum()
+                metrics |= extra | observed
         metrics["mean_cosine"] = mean_cosine(query[self.base.semantic].detach())
         for name, bank in self.banks.items():
             bank.enqueue(key[name], index)
@@ -342,3 +341,11 @@ class ProSLModule(pl.LightningModule):
         rate = means.pop("samples_per_second") * self.trainer.world_size
         self.log("epoch/samples_per_second", rate, rank_zero_only=True)
         self.log_dict({f"epoch/{name}": value for name, value in means.items()}, sync_dist=True)
+
+
+def _unit(projections: Projections) -> Projections:
+    """The projections as rows of unit length, in float32 where mixed precision made them coarser."""
+    return {
+        name: F.normalize(projection.to(torch.promote_types(projection.dtype, torch.float32)), dim=-1)
+        for name, projection in projections.items()
+    }
