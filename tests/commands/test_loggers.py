@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +47,24 @@ def _history(folder: Path) -> dict[str, list[Any]]:
     import wandb
     from wandb.proto import wandb_internal_pb2
 
-    wandb.finish()  # the end of the process does that for a user
+    wandb.finish()  # the end of the process does that for a user,
+    wandb.teardown()  # and waits for the service that writes the file
     (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    deadline = time.monotonic() + 30
+    kinds: list[str | None] = []
     values: dict[str, list[Any]] = {}
-    for content in _records(path):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(content)
-        if record.WhichOneof("record_type") == "history":
-            for item in record.history.item:
-                values.setdefault(item.key or "/".join(item.nested_key), []).append(json.loads(item.value_json))
+    while "exit" not in kinds and time.monotonic() < deadline:  # the last record of a complete file
+        kinds.clear()
+        values.clear()
+        for content in _records(path):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(content)
+            kinds.append(record.WhichOneof("record_type"))
+            if kinds[-1] == "history":
+                for item in record.history.item:
+                    values.setdefault(item.key or "/".join(item.nested_key), []).append(json.loads(item.value_json))
+        time.sleep(0.1)
+    assert "exit" in kinds, kinds
     return values
 
 
