@@ -307,6 +307,14 @@ def test_mixed_precision_trains_through_both_stages(tmp_path, tiny_archive, tiny
         _fit(tmp_path, tiny_archive, tiny_options, 2, precision="bf16-true")
 
 
+@pytest.mark.parametrize("importance", ["dataset", "sample"])
+def test_importance_is_measured_on_the_sequences_that_were_drawn(tmp_path, tiny_archive, tiny_options, importance):
+    options = tiny_options | {"importance": importance, "importance_samples": 1, "semantic_start": 0}
+    module = _fit(tmp_path, tiny_archive, options, 1)
+    assert module.codebook.importance.shape == ((25,) if importance == "dataset" else (36, 25))
+    assert bool((module.codebook.importance.amax(dim=-1) > 0).all())
+
+
 def test_losses_are_float32_in_mixed_precision(tiny_archive, tiny_options):
     pl.seed_everything(0, verbose=False)
     module = ProSLModule(**tiny_options | {"semantic": False})

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from prosl_lightning._lightning import pl
+from prosl_lightning.data.batch import SkeletonBatch
 from prosl_lightning.prosl.diagnostics import codebook_metrics
 from prosl_lightning.prosl.extract import extract, iterate
 from prosl_lightning.prosl.importance import joint_importance
@@ -100,11 +101,7 @@ class CodebookCallback(pl.Callback):
         table = torch.zeros(count, module.layout.num_joints, device=module.device)
         for batch in iterate(module, datamodule.feature_dataloader()):  # type: ignore[attr-defined]
             rows = wanted[batch.index.cpu()].nonzero().squeeze(1).to(module.device)
-            if len(rows) == 0:
-                continue
-            view = module.prepare(batch)[rows]
-            for part, index in zip(
-                view.split(_IMPORTANCE_CHUNK), batch.index[rows].split(_IMPORTANCE_CHUNK), strict=True
-            ):
-                table[index] = joint_importance(module.key_features, part)
+            for chosen in rows.split(_IMPORTANCE_CHUNK) if len(rows) else ():
+                part = SkeletonBatch(*(field[chosen] for field in batch))
+                table[part.index] = joint_importance(module.key_features, module.prepare(part))
         return table if per_sample else table[wanted.to(table.device)].mean(dim=0)
