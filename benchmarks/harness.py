@@ -18,7 +18,7 @@ import torch
 
 from prosl_lightning._lightning import pl
 from prosl_lightning.data.batch import SkeletonBatch
-from prosl_lightning.evaluation.report import table
+from prosl_lightning.tables import table
 from prosl_lightning.version import __version__
 
 _PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "faiss-cpu", "faiss-gpu")

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from prosl_lightning import ProSLModule, SkeletonBatch
 from prosl_lightning._lightning import pl, submodule
 from prosl_lightning.commands.quiet import silence_lightning
-from prosl_lightning.evaluation.report import table
+from prosl_lightning.tables import table
 
 STEPS, EPOCHS, BATCH, FRAMES = 30, 4, 8, 16
 TINY = {

@@ -14,10 +14,16 @@ from prosl_lightning.version import __version__
 # verb -> (module with `main(arguments)`, one line of help)
 VERBS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "train a small encoder on a synthetic set and show what it learnt (minutes, no data needed)"),
-    "prepare": ("prepare", "raw skeleton files -> one archive"),
+    "prepare": ("prepare", "raw files or arrays -> one archive; joins archives"),
+    "inspect": ("inspect", "what an archive or a folder of raw files holds: counts, faults, a picture sheet"),
     "fit": ("fit", "train an encoder: prosl fit --config ntu60.yaml --data.root DIR"),
     "knn": ("knn", "nearest-neighbour accuracy of a trained encoder"),
     "linear": ("linear", "linear evaluation of a trained encoder"),
+    "semi": ("semi", "fine-tune with a labelled fraction of the training set"),
+    "transfer": ("transfer", "evaluate on another data set than the encoder was trained on"),
+    "embed": ("embed", "features of your own files or of an archive, as npz"),
+    "predict": ("predict", "classes of your own files, by a trained classifier"),
+    "table": ("table", "your results beside the paper's tables 1 to 4"),
     "configs": ("configs", "list the packaged configurations, or print one"),
 }
 

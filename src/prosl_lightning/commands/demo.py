@@ -20,9 +20,9 @@ from prosl_lightning.data.synthetic import write_archive
 from prosl_lightning.evaluation.features import FeatureTables, extract_tables, load_module
 from prosl_lightning.evaluation.knn import knn_accuracy
 from prosl_lightning.evaluation.linear import linear_evaluation
-from prosl_lightning.evaluation.report import table
 from prosl_lightning.figures.demo import demo_figure
 from prosl_lightning.prosl.module import ProSLModule
+from prosl_lightning.tables import table
 
 NUM_SAMPLES = 2400
 # Small sets give few steps an epoch, so the linear layer gets more epochs than the paper's 80.

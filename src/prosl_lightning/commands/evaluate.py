@@ -10,7 +10,8 @@ import torch
 from prosl_lightning.data.datamodule import SkeletonDataModule
 from prosl_lightning.errors import UsageError
 from prosl_lightning.evaluation.features import FeatureTables, extract_tables, load_module, stored_recipe
-from prosl_lightning.evaluation.report import append_result, table
+from prosl_lightning.evaluation.report import append_result
+from prosl_lightning.tables import table
 from prosl_lightning.version import __version__
 
 
