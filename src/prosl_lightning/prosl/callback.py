@@ -12,7 +12,7 @@ from prosl_lightning.data.batch import SkeletonBatch
 from prosl_lightning.prosl.diagnostics import codebook_metrics
 from prosl_lightning.prosl.extract import extract, iterate
 from prosl_lightning.prosl.importance import joint_importance
-from prosl_lightning.prosl.kmeans import Backend, kmeans
+from prosl_lightning.prosl.kmeans import Backend, Clustering, kmeans
 from prosl_lightning.prosl.losses import mean_cosine
 from prosl_lightning.prosl.module import ProSLModule
 from prosl_lightning.seeds import derive_seed, generator
@@ -78,7 +78,7 @@ class CodebookCallback(pl.Callback):
         codebook, num_clusters = module.codebook, module.hparams["num_clusters"]
         previous = codebook.assignment if codebook.is_built else None
         start = codebook.centroids if codebook.is_built else None
-        found = kmeans(features, num_clusters, seed=seed, start=start, backend=self.backend)
+        found = self.cluster(features, classes, num_clusters, start, seed)
         centroids, assignment = trainer.strategy.broadcast((found.centroids.cpu(), found.assignment.cpu()))
         codebook.update(centroids.to(features.device), assignment.to(features.device))
         codebook.importance = self._importance(module, datamodule, seed).to(codebook.centroids)
@@ -88,6 +88,20 @@ class CodebookCallback(pl.Callback):
         metrics["mean_cosine"] = float(mean_cosine(features))
         metrics["own_centroid_cosine"] = found.mean_cosine
         self._metrics = metrics
+
+    def cluster(
+        self, features: Tensor, classes: Tensor, num_clusters: int, start: Tensor | None, seed: int
+    ) -> Clustering:
+        """Find the codebook; override it to bring clusters of your own.
+
+        Args:
+            features: Key features of the training set, (N, P), of unit length.
+            classes: Their true classes, (N,) int64, -1 where unknown. Not used here: for controls in experiments.
+            num_clusters: k.
+            start: Centroids of the codebook before, (k, P); None at the first build.
+            seed: Of this build.
+        """
+        return kmeans(features, num_clusters, seed=seed, start=start, backend=self.backend)
 
     @staticmethod
     def _importance(module: ProSLModule, datamodule: object, seed: int) -> Tensor:
