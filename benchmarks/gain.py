@@ -18,12 +18,14 @@ import fcntl
 import hashlib
 import json
 import logging
+import math
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
@@ -54,7 +56,17 @@ SETS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "utd-mhad": ("x-sub", 27, {}),
     "irds": ("x-sub", 9, {"spatial_flip": False}),
     "kinder-gator": ("x-sub", 58, {}),
-    "synthetic": ("x-sub", 16, {"base_args": {"hidden_size": 64, "num_layers": 1}, "num_frames": 32}),
+    "synthetic": (
+        "x-sub",
+        16,
+        {
+            "base_args": {"hidden_size": 64, "num_layers": 1},
+            "num_frames": 32,
+            "crop_ratio": [0.4, 1.0],
+            "min_crop_frames": 24,
+            "learning_rate": 0.02,
+        },
+    ),
 }
 
 
@@ -87,13 +99,26 @@ def corrupt(classes: Tensor, num_clusters: int, precision: float, seed: int) -> 
     return labels
 
 
+class TrainingSide(SkeletonDataModule):
+    """The training part alone, split again by the protocol's own column: to choose settings without the test set."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Hold out the last quarter (at least one) of the values that train."""
+        super().setup(stage)
+        column = self.archive.columns[self.archive.meta["protocols"][self.protocol]["column"]]
+        values = np.unique(column[self.train_rows])
+        held_out = np.isin(column[self.train_rows], values[-math.ceil(len(values) / 4) :])
+        self.train_rows, self.test_rows = self.train_rows[~held_out], self.train_rows[held_out]
+
+
 class Study:
     """One data set, its settings, and the file of rows."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.name, self.options = options.set, options
         protocol, self.num_classes, changes = SETS[options.set]
-        self.data = SkeletonDataModule(str(Path(options.data) / options.set), protocol, batch_size=64)
+        kind = TrainingSide if options.validate else SkeletonDataModule
+        self.data = kind(str(Path(options.data) / options.set), protocol, batch_size=64)
         self.data.setup()
         self.model = MODEL | {
             "layout": self.data.layout.to_plain(), "num_bodies": self.data.num_bodies,
@@ -108,6 +133,7 @@ class Study:
         """Everything that decides a run."""
         o = self.options
         schedule = {"warm_epochs": o.warm_epochs, "warm_checkpoint": o.warm_checkpoint, "precision": o.precision}
+        schedule |= {"validate": True} if o.validate else {}
         if not arm.startswith(("warm", "raw")):
             schedule |= {"epochs": o.epochs, "drop": o.drop}
         return self.model | schedule
@@ -139,7 +165,7 @@ class Study:
     def warm_up(self, seed: int) -> Path:
         """The base method alone; evaluated untrained and at every fifth of the way."""
         o = self.options
-        folder = self.runs / f"{self.name}-warm-{seed}"
+        folder = self.runs / f"{self.name}{'-validate' * o.validate}-warm-{seed}"
         marks = [round(o.warm_epochs * fifth / 5) for fifth in range(6)]
         before: Path | None = None
         for epochs in marks:
@@ -282,6 +308,9 @@ def main() -> None:
     )
     parser.add_argument("--clusters", type=int, default=0, help="of the codebook; default 1.5 times the classes")
     parser.add_argument("--model", nargs="*", default=[], help="model options NAME=VALUE for every run")
+    parser.add_argument(
+        "--validate", action="store_true", help="judge on a part of the training set, to choose settings"
+    )
     parser.add_argument("--precision", default="bf16-mixed")
     parser.add_argument("--keep", action="store_true", help="keep the arms' checkpoints")
     options = parser.parse_args()

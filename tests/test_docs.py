@@ -118,10 +118,11 @@ def test_no_file_names_a_machine_or_a_package_registry():
 def _commands(text: str) -> list[list[str]]:
     """Arguments of every `prosl ...` line in the shell blocks of a document, comments left out."""
     blocks = "\n".join(re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL))
-    return [shlex.split(line, comments=True)[1:] for line in blocks.splitlines() if line.startswith("prosl ")]
+    lines = blocks.replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("prosl ")]
 
 
-COMMANDS = _commands(README)
+COMMANDS = [arguments for document in DOCUMENTS for arguments in _commands(document.read_text(encoding="utf-8"))]
 
 
 @functools.cache
@@ -132,7 +133,7 @@ def _help(*command: str) -> str:
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
-def test_commands_of_the_readme_use_verbs_configurations_and_options_that_exist(arguments):
+def test_commands_of_the_documents_use_verbs_configurations_and_options_that_exist(arguments):
     verb = arguments[0]
     assert verb in VERBS
     command = arguments[:2] if verb == "prepare" else arguments[:1]
@@ -156,7 +157,10 @@ def small_real_set(tmp_path) -> Path:
     draw, root = np.random.default_rng(0), tmp_path / "data" / "nw-ucla"
     protocols = {"x-view": {"column": "view", "train": [1, 2], "test": [3]}}
     layout = SkeletonLayout.of("kinect-v1")
-    with ArchiveWriter(root, layout=layout, num_bodies=1, class_names=("a", "b"), protocols=protocols) as writer:
+    recipe = {"normalize": "agcn"}
+    with ArchiveWriter(
+        root, layout=layout, num_bodies=1, class_names=("a", "b"), protocols=protocols, recipe=recipe
+    ) as writer:
         for i in range(99):
             writer.add(f"clip{i}", draw.normal(size=(20 + i % 9, 20, 1, 3)), label=i % 2, view=1 + i % 3)
     return root
@@ -169,7 +173,7 @@ def test_python_code_of_the_readme_runs(tmp_path, small_real_set, monkeypatch):
     public = build_encoder("hico-gru", layout="kinect-v2", num_bodies=2, num_frames=64, hidden_size=16)
     torch.save(hico_state_dict(public), "checkpoint_0450.pth.tar")
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     names: dict = {}
     exec(blocks[0], names)  # the README is ours
     trained = names["model"]
@@ -180,6 +184,8 @@ def test_python_code_of_the_readme_runs(tmp_path, small_real_set, monkeypatch):
         assert torch.equal(weight, trained.state_dict()[name]), name
     exec(blocks[2], names)
     assert names["features"].shape == (4, 2 * 4 * 16)
+    exec(blocks[3], names)
+    assert names["features"].shape == (2, 2 * 4 * 128)
 
 
 ROOMS = ["skeleton", "layouts", "data", "views", "encoders", "prosl", "evaluation", "figures", "commands", "cli"]

@@ -99,6 +99,12 @@ def test_ones_own_layout_from_data_and_from_a_file(tmp_path):
         ({"center": 3}, "names joint '3'"),
         ({"joints": ["root", "root", "b"]}, "a joint name twice"),
         ({"spine": ["root"]}, "spine must be two groups"),
+        ({"joints": "root"}, "joints must be a list, found 'root'"),
+        ({"parents": None}, "parents must be a list"),
+        ({"parents": [0, 2, 1]}, "the parents of joint 'left_hand' lead back to it and to no root"),
+        ({"mirror": [["left_hand"]]}, "mirror must be a list of joint pairs"),
+        ({"mirror": [["left_hand", "root"], ["root", "right_hand"]]}, "no joint in two of them"),
+        ({"mirror": [["left_hand", "foot"]]}, "names joint 'foot'"),
     ],
 )
 def test_wrong_layouts_are_refused(change, message):
@@ -111,6 +117,24 @@ def test_missing_keys_and_unknown_names_are_told(tmp_path):
         SkeletonLayout.of({key: OWN[key] for key in ("joints", "parents", "shoulders")})
     with pytest.raises(UsageError, match="unknown layout 'kinect-v3': packaged are .*kinect-v1, kinect-v2"):
         SkeletonLayout.of("kinect-v3")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match="binary.yaml: cannot be read"):
+        SkeletonLayout.of(tmp_path / "binary.yaml")
     (tmp_path / "broken.yaml").write_text("joints: [a")
     with pytest.raises(DataError, match="not valid YAML"):
         SkeletonLayout.of(tmp_path / "broken.yaml")
+
+
+def test_mirror_pairs_can_be_given(tmp_path):
+    spec = OWN | {
+        "joints": ["root", "hand.L", "hand.R"],
+        "spine": ["root", "hand.L"],
+        "shoulders": ["hand.L", "hand.R"],
+    }
+    assert SkeletonLayout.of(spec).mirror == (0, 1, 2)  # names without left_ and right_ say nothing
+    layout = SkeletonLayout.of(spec | {"mirror": [["hand.L", "hand.R"]]})
+    assert layout.mirror == (0, 2, 1)
+    assert layout.to_plain()["mirror"] == [[1, 2]]
+    assert SkeletonLayout.of(layout.to_dict()) == layout
+    assert SkeletonLayout.of(OWN | {"mirror": []}).mirror == (0, 1, 2)  # none, whatever the names say
+    assert "mirror" not in SkeletonLayout.of(OWN).to_dict()

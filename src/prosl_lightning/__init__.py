@@ -23,6 +23,14 @@ _PUBLIC = {
     "CodebookCallback": "prosl.callback",
     "SemanticCodebook": "prosl.codebook",
     "MemoryBank": "prosl.memory_bank",
+    "SkeletonEncoder": "evaluation.encoder",
+    "load_encoder": "evaluation.encoder",
+    "load_classifier": "evaluation.classifier",
+    "KNNEvaluation": "evaluation.knn",
+    "LinearEvaluation": "evaluation.linear",
+    "SemiSupervisedEvaluation": "evaluation.semi",
+    "TransferEvaluation": "evaluation.transfer",
+    "OnlineEvaluation": "evaluation.online",
     "ProSLError": "errors",
     "DataError": "errors",
     "UsageError": "errors",
@@ -39,6 +47,13 @@ if TYPE_CHECKING:
     from prosl_lightning.encoders.hico import HiCoEncoder
     from prosl_lightning.encoders.public_hico import load_hico_checkpoint
     from prosl_lightning.errors import DataError, MissingExtraError, ProSLError, UsageError
+    from prosl_lightning.evaluation.classifier import load_classifier
+    from prosl_lightning.evaluation.encoder import SkeletonEncoder, load_encoder
+    from prosl_lightning.evaluation.knn import KNNEvaluation
+    from prosl_lightning.evaluation.linear import LinearEvaluation
+    from prosl_lightning.evaluation.online import OnlineEvaluation
+    from prosl_lightning.evaluation.semi import SemiSupervisedEvaluation
+    from prosl_lightning.evaluation.transfer import TransferEvaluation
     from prosl_lightning.prosl.callback import CodebookCallback
     from prosl_lightning.prosl.codebook import SemanticCodebook
     from prosl_lightning.prosl.memory_bank import MemoryBank

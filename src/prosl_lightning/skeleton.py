@@ -15,6 +15,15 @@ from prosl_lightning.errors import DataError, UsageError
 
 _KEYS = ("joints", "parents", "center", "spine", "shoulders")
 
+# A place of the body and what else it is called; the first that a layout has counts.
+SAME_PLACE: Mapping[str, tuple[str, ...]] = {
+    "hip_center": ("spine_base", "waist", "hips"),
+    "spine": ("spine_mid", "torso"),
+    "shoulder_center": ("spine_shoulder", "neck"),
+    "left_foot": ("left_toes",),
+    "right_foot": ("right_toes",),
+}
+
 
 @dataclass(frozen=True)
 class SkeletonLayout:
@@ -22,12 +31,14 @@ class SkeletonLayout:
 
     Attributes:
         name: The layout's name, e.g. ``kinect-v2``.
-        joints: Joint names in the order of the data. Names that start with ``left_`` and ``right_`` form mirror pairs.
+        joints: Joint names in the order of the data. Names that start with ``left_`` and ``right_`` form mirror pairs,
+            unless ``mirror_pairs`` says otherwise.
         parents: For each joint the index of its parent; a root is its own parent. A bone is joint minus parent.
         center: Indices of the joints whose mean is moved to the origin in every frame.
         spine: Two index groups; the line between their means is turned to +z, lower end first.
         shoulders: Two index groups, left and right; the line from left to right is turned to +x.
         unit: Unit of the coordinates, ``metre`` or ``normalised``.
+        mirror_pairs: Index pairs of joints that swap under mirroring; None: as the names say.
 
     Example:
         >>> layout = SkeletonLayout.of("kinect-v2")
@@ -42,6 +53,7 @@ class SkeletonLayout:
     spine: tuple[tuple[int, ...], tuple[int, ...]]
     shoulders: tuple[tuple[int, ...], tuple[int, ...]]
     unit: str = "metre"
+    mirror_pairs: tuple[tuple[int, int], ...] | None = None
 
     @property
     def num_joints(self) -> int:
@@ -51,6 +63,9 @@ class SkeletonLayout:
     @property
     def mirror(self) -> tuple[int, ...]:
         """Permutation of the joints that swaps left and right; joints without a partner stay."""
+        if self.mirror_pairs is not None:
+            other = dict(self.mirror_pairs) | {second: first for first, second in self.mirror_pairs}
+            return tuple(other.get(i, i) for i in range(self.num_joints))
         index = {name: i for i, name in enumerate(self.joints)}
         return tuple(index.get(_mirrored(name), i) for i, name in enumerate(self.joints))
 
@@ -58,6 +73,21 @@ class SkeletonLayout:
     def bones(self) -> tuple[tuple[int, int], ...]:
         """(child, parent) index pairs, without the roots' own."""
         return tuple((child, parent) for child, parent in enumerate(self.parents) if child != parent)
+
+    @property
+    def places(self) -> dict[str, int]:
+        """Joint index by place of the body: its joint names, those of :data:`SAME_PLACE` under their common name.
+
+        Example:
+            >>> SkeletonLayout.of("kinect-v2").places["hip_center"]
+            0
+        """
+        found = {joint: index for index, joint in enumerate(self.joints)}
+        for place, others in SAME_PLACE.items():
+            called = next((name for name in others if name in found), None)
+            if place not in found and called is not None:
+                found[place] = found.pop(called)
+        return found
 
     @classmethod
     def of(cls, layout: str | Path | Mapping[str, Any] | SkeletonLayout) -> SkeletonLayout:
@@ -75,7 +105,11 @@ class SkeletonLayout:
             return _packaged(str(layout))
         path = Path(layout)
         if path.suffix in (".yaml", ".yml") and path.is_file():
-            return _from_yaml(path.stem, path.read_text(encoding="utf-8"), str(path))
+            try:
+                text = path.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise DataError(f"{path}: cannot be read ({error})") from error
+            return _from_yaml(path.stem, text, str(path))
         raise UsageError(
             f"unknown layout '{layout}': packaged are {', '.join(packaged_layouts())}; or name a YAML file that exists"
         )
@@ -85,6 +119,9 @@ class SkeletonLayout:
         missing = [key for key in _KEYS if key not in spec]
         if missing:
             raise DataError(f"layout '{name}' lacks {', '.join(missing)}; it needs {', '.join(_KEYS)}")
+        for key in ("joints", "parents"):
+            if not isinstance(spec[key], list | tuple):
+                raise DataError(f"layout '{name}': {key} must be a list, found {spec[key]!r}")
         joints = tuple(str(joint) for joint in spec["joints"])
         index = {joint: i for i, joint in enumerate(joints)}
 
@@ -96,6 +133,14 @@ class SkeletonLayout:
 
         def group(value: Any) -> tuple[int, ...]:
             return tuple(find(joint) for joint in (value if isinstance(value, list | tuple) else [value]))
+
+        def mirror_pairs() -> tuple[tuple[int, int], ...]:
+            pairs = [group(pair) for pair in spec["mirror"]] if isinstance(spec["mirror"], list | tuple) else [()]
+            if any(len(pair) != 2 for pair in pairs) or len({joint for pair in pairs for joint in pair}) < 2 * len(
+                pairs
+            ):
+                raise DataError(f"layout '{name}': mirror must be a list of joint pairs, no joint in two of them")
+            return tuple((first, second) for first, second in pairs)
 
         def pair(key: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
             if not isinstance(spec[key], list | tuple) or len(spec[key]) != 2:
@@ -109,13 +154,16 @@ class SkeletonLayout:
             raise DataError(
                 f"layout '{name}' has {len(joints)} joints but {len(parents)} parents; a root is its own parent"
             )
+        if (circle := _circle(parents)) is not None:
+            raise DataError(f"layout '{name}': the parents of joint '{joints[circle]}' lead back to it and to no root")
         return cls(
             name, joints, parents, group(spec["center"]), pair("spine"), pair("shoulders"),
-            str(spec.get("unit", "metre")),
+            str(spec.get("unit", "metre")), mirror_pairs() if spec.get("mirror") is not None else None,
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data (lists, numbers, strings) from which :meth:`of` rebuilds the layout."""
+        mirror = {} if self.mirror_pairs is None else {"mirror": [list(pair) for pair in self.mirror_pairs]}
         return {
             "name": self.name,
             "joints": list(self.joints),
@@ -124,6 +172,7 @@ class SkeletonLayout:
             "spine": [list(group) for group in self.spine],
             "shoulders": [list(group) for group in self.shoulders],
             "unit": self.unit,
+            **mirror,
         }
 
     def to_plain(self) -> str | dict[str, Any]:
@@ -154,6 +203,17 @@ def _from_yaml(name: str, text: str, source: str) -> SkeletonLayout:
     if not isinstance(spec, dict):
         raise DataError(f"{source}: expected a mapping with {', '.join(_KEYS)}")
     return SkeletonLayout._from_mapping(str(spec.get("name", name)), spec)
+
+
+def _circle(parents: tuple[int, ...]) -> int | None:
+    """A joint whose chain of parents ends in no root, i.e. in no joint that is its own parent."""
+    for joint in range(len(parents)):
+        last = joint
+        for _ in parents:
+            last = parents[last]
+        if parents[last] != last:
+            return joint
+    return None
 
 
 def _mirrored(name: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +15,9 @@ from prosl_lightning.cli import VERBS, main
 from prosl_lightning.commands.parsing import packaged_configs
 from prosl_lightning.version import __version__
 
-NAMES = ("demo", "irds", "ntu120", "ntu60", "nw-ucla", "pku1", "pku2")
+FIT = ("demo", "irds", "ntu120", "ntu60", "nw-ucla", "pku1", "pku2")
+TRANSFER = ("transfer-ntu60-pku2", "transfer-pku1-pku2")
+NAMES = FIT + TRANSFER
 
 
 def test_the_packaged_configurations_are_listed_and_printed(prosl):
@@ -28,7 +32,7 @@ def test_the_packaged_configurations_are_listed_and_printed(prosl):
         assert printed["trainer"]["max_epochs"] == 450
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FIT)
 def test_a_packaged_configuration_trains(prosl, tiny_archive, name):
     parsed = prosl("fit", "--config", name, "--data.root", "x", "--print_config")
     assert parsed.code == 0, parsed.err
@@ -45,6 +49,26 @@ def test_a_packaged_configuration_trains(prosl, tiny_archive, name):
     assert checkpoint["recipe"]["protocol"] == wanted["data"]["protocol"]
     assert checkpoint["hyper_parameters"]["temperature"] == wanted["model"].get("temperature", 0.2)
     assert len(checkpoint["state_dict"]["codebook.centroids"]) == 4
+
+
+def test_a_packaged_transfer_runs(prosl, fit, tiny_archive):
+    assert fit("--trainer.max_epochs", 1).code == 0
+    for name in TRANSFER:
+        parsed = prosl("transfer", "--config", name, "--print_config")
+        wanted, found = yaml.safe_load(packaged_configs()[name].read_text()), yaml.safe_load(parsed.out)
+        assert wanted["data"].items() <= found["data"].items()
+        assert {key: found[key] for key in wanted if key != "data"} == {k: v for k, v in wanted.items() if k != "data"}
+        assert (found["epochs"], found["milestones"], found["finetune"]) == (80, [50, 70], False)
+        # What stands beside the configuration wins, wherever it stands.
+        result = prosl(
+            "transfer", "--ckpt", "run/checkpoints/last.ckpt", "--epochs", 3, f"--config={name}.yaml",
+            "--data.root", tiny_archive,
+        )  # fmt: skip
+        assert result.code == 0, result.err
+    first, second = json.loads(Path("run/checkpoints/results.json").read_text())
+    assert first["protocol"] == second["protocol"]
+    assert (first["evaluation"], first["protocol"]["split"], first["protocol"]["epochs"]) == ("transfer", "x-sub", 3)
+    assert "no configuration 'transfer-ntu61'" in prosl("transfer", "--config", "transfer-ntu61").err
 
 
 def _printed(prosl, *arguments) -> dict:
@@ -108,7 +132,7 @@ def test_help_explains_the_options(prosl):
     assert "default: from the archive" in " ".join(text.split())
     code, text, _ = prosl("knn", "--help")
     assert code == 0
-    assert "Neighbours that vote." in text
+    assert "Neighbours that vote;" in text
     assert "--data.root" in text
 
 

@@ -47,15 +47,6 @@ def test_every_way_to_write_a_number(skeleton_text, walker):
     np.testing.assert_array_equal(_plain(text), expected)
 
 
-def test_digits_are_rounded_like_strtod():
-    draw = np.random.default_rng(1)
-    tokens = [f"{value:.{places}f}" for places in range(1, 14) for value in draw.normal(size=200) * 3]
-    text = np.frombuffer(" ".join(tokens).encode() + b" ", np.uint8)
-    ends = np.flatnonzero(text == 32)
-    values = ntu._numbers(text, np.concatenate([[0], ends[:-1] + 1]), ends)
-    np.testing.assert_array_equal(values, [float(token) for token in tokens])
-
-
 def test_bodies_come_and_go(skeleton_text, walker):
     bodies = walker(6, bodies=6)
     counts = [0, 1, 6, 4, 0, 2]

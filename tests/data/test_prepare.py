@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from prosl_lightning.data.archive import Archive
-from prosl_lightning.data.ntu_sets import NTU60
+from prosl_lightning.data.ntu_sets import NTU60, NTU120, one_shot_part, parse_name
 from prosl_lightning.data.prepare import ntu60, ntu120
 from prosl_lightning.errors import DataError, UsageError
 
@@ -49,10 +50,13 @@ def test_archive_of_a_folder(raw, tmp_path, capsys):
     assert archive.split("x-sub")[0].tolist() == [0, 2]
     assert archive.split("x-view")[0].tolist() == [1, 3]
     assert report.splits == {"x-sub": (2, 2), "x-view": (2, 2), "all": (4, 0)}
-    printed = capsys.readouterr().out
-    assert "4 sequences, 26 frames" in printed
-    assert "x-sub     2      2     40091 / 16487" in printed
-    assert "sizes differ from the official ones" in printed
+    printed = capsys.readouterr()
+    assert "4 sequences, 26 frames" in printed.out
+    assert "x-sub         2     2  40,091 / 16,487" in printed.out
+    assert printed.err.splitlines() == [
+        "warning: x-sub: 2 of 40,091 train, 40,089 missing; 2 of 16,487 test, 16,485 missing",
+        "warning: x-view: 2 of 37,646 train, 37,644 missing; 2 of 18,932 test, 18,930 missing",
+    ]
 
 
 def test_ntu120_has_the_cross_setup_protocol(raw, tmp_path, skeleton_text, walker):
@@ -61,16 +65,21 @@ def test_ntu120_has_the_cross_setup_protocol(raw, tmp_path, skeleton_text, walke
     archive = Archive.open(tmp_path / "out")
     assert archive.labels.tolist() == [0, 1, 59, 49, 119]
     assert archive.split("x-set")[0].tolist() == [2, 4]
-    assert report.splits == {"x-sub": (2, 3), "x-set": (2, 3), "all": (5, 0)}
-    assert ntu60(str(raw), out=str(tmp_path / "60")).foreign == 1
+    splits = {"x-sub": (2, 3), "x-set": (2, 3), "one-shot": (0, 1), "one-shot-auxiliary": (4, 0), "all": (5, 0)}
+    assert report.splits == splits
+    assert ntu60(str(raw), out=str(tmp_path / "60")).left_out["of other data sets"] == ["S032C001P106R002A120"]
 
 
 def test_published_missing_samples_are_dropped_and_counted(raw, tmp_path, capsys):
     shutil.copy(raw / "b" / f"{NAMES[0]}.skeleton", raw / f"{MISSING}.skeleton")
     report = ntu60(str(raw), out=str(tmp_path / "out"))
-    assert report.dropped == [MISSING]
-    assert MISSING not in Archive.open(tmp_path / "out").names
-    assert "on the published list of missing skeletons: 1; of other data sets: 0" in capsys.readouterr().out
+    assert report.left_out == {"on the published list of missing skeletons": [MISSING], "of other data sets": []}
+    archive = Archive.open(tmp_path / "out")
+    assert MISSING not in archive.names
+    assert archive.meta["counts"] == {
+        "read": 4, "on the published list of missing skeletons": 1, "of other data sets": 0, "could not be used": 0
+    }  # fmt: skip
+    assert "on the published list of missing skeletons: 1\nof other data sets: 0\n" in capsys.readouterr().out
 
 
 def _spoil(raw: Path, skeleton_text, walker) -> dict[str, str]:
@@ -131,8 +140,74 @@ def test_a_name_that_occurs_twice_is_read_once(raw, tmp_path):
         ntu60(str(raw), out=str(tmp_path / "strict"), strict=True)
 
 
+@pytest.fixture
+def zipped(raw, tmp_path) -> Path:
+    """The same four files in two zip files, as the data set is distributed."""
+    folder = tmp_path / "zips"
+    (folder / "more").mkdir(parents=True)
+    for number, path in enumerate(sorted(raw.rglob("*.skeleton"), reverse=True)):
+        target = folder / ("nturgbd_s001_to_s017.zip", "more/nturgbd_s018_to_s032.zip")[number % 2]
+        with zipfile.ZipFile(target, "a", (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED)[number // 2]) as file:
+            file.write(path, f"nturgb+d_skeletons/{path.name}")
+            file.writestr(f"__MACOSX/._{path.name}", b"\0\5\26\7")
+    return folder
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_zip_files_are_read_as_they_are(raw, zipped, tmp_path, jobs):
+    ntu60(str(raw), out=str(tmp_path / "folder"))
+    report = ntu60(str(zipped), out=str(tmp_path / "zip"), jobs=jobs)
+    assert report.bad == []
+    for file in ("frames.npy", "index.npy"):
+        assert (tmp_path / "folder" / file).read_bytes() == (tmp_path / "zip" / file).read_bytes()
+    assert ntu60(str(zipped / "nturgbd_s001_to_s017.zip"), out=str(tmp_path / "one")).num_sequences == 2
+    assert ntu60(str(next(raw.rglob("*.skeleton"))), out=str(tmp_path / "file")).num_sequences == 1
+
+
+def test_zip_files_beside_what_was_unpacked_from_them(raw, zipped, tmp_path):
+    zipped.rename(raw / "zips")
+    report = ntu60(str(raw), out=str(tmp_path / "out"), strict=True)
+    assert report.num_sequences == 4
+    assert report.left_out["in a zip file and unpacked, read once"] == NAMES
+
+
+def test_a_damaged_zip_file(zipped, tmp_path):
+    path = zipped / "nturgbd_s001_to_s017.zip"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    with pytest.raises(DataError, match=r"s017.zip: damaged or not a whole zip file .*download or copy it again"):
+        ntu60(str(zipped), out=str(tmp_path / "out"))
+    with zipfile.ZipFile(zipped / "more" / "nturgbd_s018_to_s032.zip") as file:
+        first = next(info for info in file.infolist() if info.compress_type == zipfile.ZIP_DEFLATED)
+    path = zipped / "more" / "nturgbd_s018_to_s032.zip"
+    whole_other = bytearray(path.read_bytes())
+    middle = first.header_offset + 30 + len(first.filename) + first.compress_size // 2
+    whole_other[middle : middle + 20] = bytes(20)
+    path.write_bytes(whole_other)
+    report = ntu60(str(path), out=str(tmp_path / "out"))
+    assert [Path(source).name for source, _ in report.bad] == [Path(first.filename).name]
+    assert report.bad[0][1].startswith("damaged in the zip file")
+
+
+def test_one_shot_exemplars():
+    evaluated = [action for action in range(1, 121) if action % 6 == 1]
+    exemplars = [f"S{1 if action <= 60 else 18:03d}C003P008R001A{action:03d}" for action in evaluated]
+    assert (len(exemplars), exemplars[1], exemplars[-1]) == (20, "S001C003P008R001A007", "S018C003P008R001A115")
+    assert {one_shot_part(parse_name(name)) for name in exemplars} == {1}
+    others = ["S001C001P008R001A001", "S002C003P008R001A007", "S001C003P008R001A115"]
+    assert {one_shot_part(parse_name(name)) for name in others} == {2}
+    assert not any(one_shot_part(parse_name(f"S001C003P008R001A{a:03d}")) for a in range(1, 121) if a not in evaluated)
+    assert not set(exemplars) & NTU120.missing
+
+
+def test_too_many_are_named_too(raw, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(NTU60.official, "x-sub", (1, 2))
+    ntu60(str(raw), out=str(tmp_path / "out"))
+    assert "warning: x-sub: 2 of 1 train, 1 more than expected\n" in capsys.readouterr().err
+
+
 def test_nothing_to_read(tmp_path, raw):
-    with pytest.raises(DataError, match="there is no such folder"):
+    with pytest.raises(DataError, match="gone: there is no such file or folder"):
         ntu60(str(tmp_path / "gone"), out=str(tmp_path / "out"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"no .skeleton files"):
@@ -151,7 +226,7 @@ def test_progress_is_shown_on_stderr(raw, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("prosl_lightning.data.conversion.time.monotonic", lambda: next(clock))
     ntu60(str(raw), out=str(tmp_path / "out"))
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["prepared 2 of 4, 0 a second, 12 s left", "prepared 4 of 4, 0 a second, 0 s left"]
+    assert lines[:-2] == ["prepared 2 of 4, 0 a second, 12 s left", "prepared 4 of 4, 0 a second, 0 s left"]
 
 
 def test_an_existing_target_is_refused_before_anything_is_read(raw, tmp_path):

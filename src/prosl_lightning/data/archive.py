@@ -27,6 +27,8 @@ from prosl_lightning.data.archive_writer import (
     RESERVED,
     VERSION,
     ArchiveWriter,
+    frames_header,
+    meta_text,
 )
 from prosl_lightning.data.protocols import IntArray, split_rows
 from prosl_lightning.errors import DataError, UsageError
@@ -35,6 +37,8 @@ from prosl_lightning.skeleton import SkeletonLayout
 __all__ = ["Archive", "ArchiveWriter"]
 
 _BLOCK = 1 << 22
+_NEEDED = {"layout", "num_bodies", "class_names", "protocols", "dtype", "num_frames", "frames", "index"}
+_UNCOUNTED = _NEEDED | {"format", "version", "written_by", "unit", "recipe", "source", "num_sequences"}
 
 
 class Archive:
@@ -84,8 +88,10 @@ class Archive:
             if int(index["length"].sum(dtype=np.int64)) != len(frames):
                 raise DataError(f"{root / INDEX}: lengths do not add up to the {len(frames)} frames; {_remedy()}")
             return cls(root, meta, index, frames)
-        except DataError:
-            raise
+        except DataError as error:
+            if str(root) in str(error):
+                raise
+            raise DataError(f"{root / META}: {error}; {_remedy()}") from error
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"{root / META}: incomplete or damaged ({error!r}); {_remedy()}") from error
 
@@ -124,22 +130,41 @@ class Archive:
         return split_rows(self.meta["protocols"][protocol], self.columns)
 
     def verify(self) -> None:
-        """Read all frames and compare their checksum (of the array, without its header); seconds per gigabyte.
+        """Read every byte of the three files and compare it with what was written; seconds per gigabyte.
 
         Raises:
-            DataError: The frames are not those that were written.
+            DataError: A file is not what was written; the text names it.
         """
-        digest = hashlib.sha256()
-        with (self.root / FRAMES).open("rb") as file:
-            file.seek(HEADER_BYTES)
-            while block := file.read(_BLOCK):
-                digest.update(block)
+        _read_index(self.root, self.meta)
+        _verify_meta(self.root / META)
+        path = self.root / FRAMES
+        try:
+            with path.open("rb") as file:
+                header = file.read(HEADER_BYTES)
+                digest = hashlib.sha256()
+                while block := file.read(_BLOCK):
+                    digest.update(block)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}); {_remedy()}") from error
+        if header != frames_header(self.frames.dtype, self.frames.shape):
+            raise DataError(f"{path}: its first bytes are not those that were written; {_remedy()}")
         if digest.hexdigest() != self.meta["frames"]["sha256"]:
-            raise DataError(f"{self.root / FRAMES}: wrong checksum, the frames are damaged; {_remedy()}")
+            raise DataError(f"{path}: wrong checksum, the frames are damaged; {_remedy()}")
 
 
 def _remedy() -> str:
     return "prepare it again (`prosl prepare`)"
+
+
+def _verify_meta(path: Path) -> None:
+    """Archives made before `counts` were recorded have no checksum here; of those nothing can be said."""
+    try:
+        text = path.read_bytes()
+        meta = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); {_remedy()}") from error
+    if not isinstance(meta, dict) or (set(meta) != _UNCOUNTED and text != meta_text(meta).encode()):
+        raise DataError(f"{path}: changed since it was written; {_remedy()}")
 
 
 def _read_meta(root: Path) -> dict[str, Any]:
@@ -158,7 +183,7 @@ def _read_meta(root: Path) -> dict[str, Any]:
         raise DataError(f"{path}: does not describe an archive of this library; {_remedy()}")
     if meta.get("version") != VERSION:
         raise DataError(f"{path}: archive version {meta.get('version')}, this library reads {VERSION}; {_remedy()}")
-    missing = {"layout", "num_bodies", "class_names", "protocols", "dtype", "num_frames", "frames", "index"} - set(meta)
+    missing = _NEEDED - set(meta)
     if missing:
         raise DataError(f"{path}: lacks {', '.join(sorted(missing))}; {_remedy()}")
     return meta
@@ -184,14 +209,19 @@ def _map_frames(root: Path, meta: dict[str, Any]) -> NDArray[Any]:
         size = path.stat().st_size
         if size != meta["frames"].get("bytes"):
             raise DataError(f"{path}: {size} bytes, expected {meta['frames'].get('bytes')}: truncated; {_remedy()}")
-        frames = np.load(path, mmap_mode="r", allow_pickle=False)
+        with path.open("rb") as file:
+            header = file.read(HEADER_BYTES)
+        dtype, shape = (
+            np.dtype(meta["dtype"]),
+            (meta["num_frames"], 3, len(meta["layout"]["joints"]), meta["num_bodies"]),
+        )
+        if header == frames_header(dtype, shape):
+            return np.memmap(path, dtype, "r", HEADER_BYTES, shape)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); {_remedy()}") from error
-    except ValueError as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: not a NumPy array ({error}); {_remedy()}") from error
-    expected = (meta["num_frames"], 3, len(meta["layout"]["joints"]), meta["num_bodies"])
-    if frames.shape != expected or frames.dtype != np.dtype(meta["dtype"]):
-        raise DataError(f"{path}: {frames.dtype} {frames.shape}, expected {meta['dtype']} {expected}; {_remedy()}")
-    return frames
+    try:
+        other = np.load(path, mmap_mode="r", allow_pickle=False)
+        found = f"{other.dtype} {other.shape}"
+    except Exception:  # whatever NumPy makes of a damaged header: its parser's errors are of many kinds
+        found = "not a NumPy array"
+    raise DataError(f"{path}: {found}, expected {dtype} {shape}; {_remedy()}")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import io
 import json
+import operator
 import os
 import shutil
-import socket
-import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from prosl_lightning.data import staging
 from prosl_lightning.data.protocols import check_rule
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.skeleton import SkeletonLayout
@@ -52,6 +51,10 @@ class ArchiveWriter:
         dtype: ``float16`` (rounding at most 0.25 mm below 1 m) or ``float32``.
         overwrite: Replace an existing archive once the new one is complete.
 
+    Attributes:
+        counts: How many sources were read, left out and so on, for the reader; fill it before the block ends. Numbers
+            only: equal input gives equal bytes.
+
     Raises:
         DataError: ``root`` exists, or cannot be written (:class:`UnwritableError`).
         UsageError: An argument does not fit.
@@ -79,28 +82,18 @@ class ArchiveWriter:
         self.class_names = [str(name) for name in class_names]
         self.protocols = {name: check_rule(name, rule) for name, rule in (protocols or {}).items()}
         self.recipe, self.source, self.dtype = dict(recipe or {}), source, np.dtype(dtype)
+        self.counts: dict[str, int] = {}
         self._rows: list[tuple[bytes, int, int, tuple[int, ...]]] = []
         self._column_names: tuple[str, ...] | None = None
         self._num_frames = 0
         self._digest = hashlib.sha256()
         self._file: BinaryIO | None = None
         self._new_parents: list[Path] = []
-        self._partial = self.root.with_name(f"{self._prefix}{os.getpid()}-{uuid.uuid4().hex[:8]}")
+        self._partial = staging.temporary_name(self.root)
         refuse_occupied(self.root, overwrite)
 
-    @property
-    def _prefix(self) -> str:
-        return f".{self.root.name}.partial-{socket.gethostname()}-"
-
-    def _remove_leftovers(self) -> None:
-        """Remove what killed processes of this machine left beside the target."""
-        for folder in self.root.parent.glob(f"{glob.escape(self._prefix)}*"):
-            process = folder.name.removeprefix(self._prefix).split("-")[0]
-            if process.isdecimal() and not _is_alive(int(process)):
-                shutil.rmtree(folder, ignore_errors=True)
-
     def __enter__(self) -> ArchiveWriter:
-        self._remove_leftovers()
+        staging.remove_leftovers(self.root)
         self._new_parents = [parent for parent in self.root.parents if not parent.exists()]
         try:
             self._partial.mkdir(parents=True)
@@ -187,24 +180,18 @@ class ArchiveWriter:
             raise DataError(f"nothing to write to {self.root}: there is no sequence")
         assert self._file is not None
         self._file.seek(0)
-        self._file.write(self._header())
-        _sync_and_close(self._file)
+        self._file.write(frames_header(self.dtype, (self._num_frames, 3, self.layout.num_joints, self.num_bodies)))
+        staging.sync_and_close(self._file)
         table = self._table()
         buffer = io.BytesIO()
         np.save(buffer, table, allow_pickle=False)
         index = buffer.getvalue()
-        _write_bytes(self._partial / INDEX, index)
-        text = json.dumps(self._meta(index), indent=1)
-        _write_bytes(self._partial / META, text.encode())
-        _sync_folder(self._partial)
-        self._publish()
-
-    def _header(self) -> bytes:
-        # numpy's own header grows with the number of frames, which is known only now: ours has a fixed size.
-        shape = (self._num_frames, 3, self.layout.num_joints, self.num_bodies)
-        text = f"{{'descr': '{self.dtype.str}', 'fortran_order': False, 'shape': {shape}, }}"
-        magic = b"\x93NUMPY\x01\x00" + (HEADER_BYTES - 10).to_bytes(2, "little")
-        return magic + text.ljust(HEADER_BYTES - 11).encode() + b"\n"
+        staging.write_bytes(self._partial / INDEX, index)
+        staging.write_bytes(self._partial / META, meta_text(self._meta(index)).encode())
+        staging.sync_folder(self._partial)
+        refuse_occupied(self.root, self.overwrite)
+        staging.publish(self._partial, self.root)
+        self._new_parents = []
 
     def _table(self) -> NDArray[Any]:
         names, lengths, labels, values = zip(*self._rows, strict=True)
@@ -227,31 +214,13 @@ class ArchiveWriter:
             "protocols": self.protocols,
             "recipe": self.recipe,
             "source": self.source,
+            "counts": {name: operator.index(number) for name, number in self.counts.items()},
             "dtype": self.dtype.name,
             "num_sequences": len(self._rows),
             "num_frames": self._num_frames,
             "frames": {"bytes": (self._partial / FRAMES).stat().st_size, "sha256": self._digest.hexdigest()},
             "index": {"bytes": len(index), "sha256": hashlib.sha256(index).hexdigest()},
         }
-
-    def _publish(self) -> None:
-        refuse_occupied(self.root, self.overwrite)
-        if not self.root.exists():
-            os.rename(self._partial, self.root)
-        elif not any(self.root.iterdir()):
-            self.root.rmdir()
-            os.rename(self._partial, self.root)
-        else:
-            old = self._partial.with_suffix(".old")
-            os.rename(self.root, old)
-            try:
-                os.rename(self._partial, self.root)
-            except OSError:
-                os.rename(old, self.root)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
-        _sync_folder(self.root.parent)
-        self._new_parents = []
 
     def _discard(self) -> None:
         if self._file is not None:
@@ -273,24 +242,31 @@ def refuse_occupied(root: Path, overwrite: bool) -> None:
     """Check that an archive may be written to ``root``.
 
     Raises:
-        DataError: Something stands there already (only an archive is ever overwritten).
+        DataError: Something stands there already (only an archive is ever overwritten), or cannot be looked into.
     """
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return
+    try:
+        if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+            return
+    except OSError as error:
+        raise UnwritableError(f"{root} cannot be used ({error.strerror}); choose another folder") from error
     if not root.is_dir() or not (root / META).is_file():
         raise DataError(f"{root} exists and is not an archive; choose another folder")
     if not overwrite:
         raise DataError(f"{root} exists already; choose another folder, or pass --overwrite to replace it")
 
 
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # somebody else's
-        return True
-    return True
+def frames_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """The first bytes of the frames' file: like NumPy's, but of one size whatever the shape, which is known last."""
+    text = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': {shape}, }}"
+    magic = b"\x93NUMPY\x01\x00" + (HEADER_BYTES - 10).to_bytes(2, "little")
+    return magic + text.ljust(HEADER_BYTES - 11).encode() + b"\n"
+
+
+def meta_text(meta: Mapping[str, Any]) -> str:
+    """The text of ``meta.json``, its last entry the checksum of all before it."""
+    content = {key: value for key, value in meta.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(content, indent=1).encode()).hexdigest()
+    return json.dumps(content | {"sha256": digest}, indent=1)
 
 
 def _narrowest(array: NDArray[Any]) -> np.dtype[Any]:
@@ -298,24 +274,3 @@ def _narrowest(array: NDArray[Any]) -> np.dtype[Any]:
         return array.dtype
     info = np.iinfo(np.int32)
     return np.dtype("<i4" if info.min <= array.min() and array.max() <= info.max else "<i8")
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        _sync_and_close(file)
-
-
-def _sync_and_close(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-    file.close()
-
-
-def _sync_folder(path: Path) -> None:
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -1,12 +1,13 @@
-"""What all importers share: one sequence made ready, all of them written with progress, and a report of the outcome."""
+"""What all importers share: a source read, normalised, written with progress, and a report of the outcome."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,14 @@ from numpy.typing import NDArray
 from prosl_lightning.data.archive import Archive, ArchiveWriter
 from prosl_lightning.data.archive_writer import UnwritableError
 from prosl_lightning.data.normalize import FloatArray, normalize_agcn
+from prosl_lightning.data.normalize_crossclr import normalize_crossclr
+from prosl_lightning.data.parallel import map_in_order
+from prosl_lightning.data.source import RawSequence, Source
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.skeleton import SkeletonLayout
+from prosl_lightning.tables import table
 
-NORMALIZATIONS = ("agcn", "upright", "none")
+NORMALIZATIONS = ("agcn", "upright", "crossclr", "none")
 
 
 @dataclass(frozen=True)
@@ -51,19 +56,83 @@ class PrepareReport:
         root: The archive.
         num_sequences: Sequences in it.
         num_frames: Frames in it.
+        columns: Integer columns of its index.
         splits: Training and test sequences by protocol.
-        dropped: Names left out because a published list says so.
-        foreign: Files of another data set, passed over.
+        left_out: What was passed over on purpose: reason -> names.
         bad: Source and reason of everything that could not be used.
     """
 
     root: Path
     num_sequences: int = 0
     num_frames: int = 0
+    columns: tuple[str, ...] = ()
     splits: dict[str, tuple[int, int]] = field(default_factory=dict)
-    dropped: list[str] = field(default_factory=list)
-    foreign: int = 0
+    left_out: dict[str, list[str]] = field(default_factory=dict)
     bad: list[tuple[str, str]] = field(default_factory=list)
+
+
+def prepare_source(
+    source: Source,
+    *,
+    out: str | Path,
+    normalize: str | None = None,
+    num_bodies: int | None = None,
+    strict: bool = False,
+    jobs: int = 1,
+    dtype: str = "float16",
+    overwrite: bool = False,
+) -> PrepareReport:
+    """Normalise all sequences of an opened source, write them to an archive, and print the outcome.
+
+    Memory does not grow with the number of sequences.
+
+    Args:
+        source: What to read.
+        out: Folder of the archive to make.
+        normalize: The recipe, see :func:`normalize_bodies`; None: the source's own.
+        num_bodies: Bodies to keep, M; None: as the source says.
+        strict: Stop at the first sequence that cannot be used.
+        jobs: Processes that read and normalise, where the source can be read by several.
+        dtype: Number format of the coordinates, ``float16`` or ``float32``.
+        overwrite: Replace an archive that exists.
+
+    Raises:
+        DataError: Nothing can be used, or the archive cannot be written.
+        UsageError: An option does not fit.
+    """
+    if jobs < 1:
+        raise UsageError(f"jobs is {jobs}; expected at least 1")
+    if strict and source.bad:
+        raise DataError(f"{': '.join(source.bad[0])}\nleave out --strict to go on without such files")
+    bodies = source.num_bodies if num_bodies is None else num_bodies
+    recipe = normalize or source.normalize
+    writer = ArchiveWriter(
+        out,
+        layout=source.layout,
+        num_bodies=bodies,
+        class_names=source.class_names,
+        protocols=source.protocols,
+        recipe={"importer": source.format, "normalize": recipe},
+        source=source.path.name,
+        dtype=dtype,
+        overwrite=overwrite,
+    )
+    normalized = partial(normalize_sequence, layout=source.layout, num_bodies=bodies, recipe=recipe)
+    if source.read is not None:
+        prepared = map_in_order(partial(_read_and_normalize, source.read, normalized), source.items, jobs)
+    else:
+        prepared = (normalized(sequence) for sequence in source)
+    report = write_all(writer, prepared, len(source), strict, left_out=source.left_out, bad=source.bad)
+    print_report(report, source.official)
+    for note in source.notes:
+        print(note)
+    return report
+
+
+def _read_and_normalize(
+    read: Callable[[Any], RawSequence], normalized: Callable[[RawSequence], Prepared], item: Any
+) -> Prepared:
+    return normalized(read(item))
 
 
 def normalize_bodies(bodies: FloatArray, layout: SkeletonLayout, num_bodies: int, recipe: str) -> NDArray[np.float32]:
@@ -73,8 +142,9 @@ def normalize_bodies(bodies: FloatArray, layout: SkeletonLayout, num_bodies: int
         bodies: Raw coordinates ``(T, B, V, C)``; absent bodies are zero.
         layout: The body model.
         num_bodies: Bodies to keep, M.
-        recipe: ``agcn`` or ``upright`` (:func:`~prosl_lightning.data.normalize.normalize_agcn`), or ``none`` (the
-            first M bodies as they are).
+        recipe: ``agcn`` or ``upright`` (:func:`~prosl_lightning.data.normalize.normalize_agcn`), ``crossclr``
+            (:func:`~prosl_lightning.data.normalize_crossclr.normalize_crossclr`; T is 50 then), or ``none`` (the first
+            M bodies as they are).
 
     Returns:
         ``(T, V, M, C)`` float32.
@@ -92,7 +162,9 @@ def normalize_bodies(bodies: FloatArray, layout: SkeletonLayout, num_bodies: int
         raise DataError(
             f"NaN or infinity in {int((~finite).sum())} of {len(bodies)} frames, first in frame {finite.argmin()}"
         )
-    if recipe != "none":
+    if recipe == "crossclr":
+        chosen = normalize_crossclr(bodies, layout, num_bodies)
+    elif recipe != "none":
         chosen = normalize_agcn(bodies, layout, num_bodies, upright=recipe == "upright")
     else:
         chosen = np.zeros((len(bodies), num_bodies, *bodies.shape[2:]), dtype=np.float32)
@@ -103,21 +175,40 @@ def normalize_bodies(bodies: FloatArray, layout: SkeletonLayout, num_bodies: int
     return chosen.transpose(0, 2, 1, 3)
 
 
+def normalize_sequence(sequence: RawSequence, layout: SkeletonLayout, num_bodies: int, recipe: str) -> Prepared:
+    """Normalise what an importer read; damage becomes ``Prepared.error``. See :func:`normalize_bodies`."""
+    prepared = Prepared(sequence.source, sequence.name, None, sequence.error, sequence.label, sequence.columns)
+    if sequence.bodies is None:
+        return prepared
+    try:
+        return replace(prepared, joints=normalize_bodies(sequence.bodies, layout, num_bodies, recipe))
+    except DataError as error:
+        return replace(prepared, error=str(error))
+
+
 def write_all(
-    writer: ArchiveWriter, sequences: Generator[Prepared, None, None], total: int, strict: bool
+    writer: ArchiveWriter,
+    sequences: Generator[Prepared, None, None],
+    total: int,
+    strict: bool,
+    *,
+    left_out: Mapping[str, list[str]] | None = None,
+    bad: Sequence[tuple[str, str]] = (),
 ) -> PrepareReport:
-    """Write every usable sequence, showing progress on stderr, and print the outcome.
+    """Write every usable sequence, showing progress on stderr; the archive records how many were not.
 
     Args:
         writer: A new writer; it is entered and completed here.
         sequences: In the order of the archive.
         total: How many there will be, for the progress line.
         strict: Stop at the first one that cannot be used.
+        left_out: What was passed over on purpose: reason -> names.
+        bad: Source and reason of what could not be used already.
 
     Raises:
         DataError: Nothing is usable, something is not and ``strict`` is set, or the archive cannot be written.
     """
-    report = PrepareReport(writer.root)
+    report = PrepareReport(writer.root, left_out=dict(left_out or {}), bad=list(bad))
     with closing(sequences), writer:
         for item in _progress(sequences, total):
             reason = item.error
@@ -135,8 +226,10 @@ def write_all(
         if len(writer) == 0:
             first = f"; the first: {report.bad[0][0]}: {report.bad[0][1]}" if report.bad else ""
             raise DataError(f"nothing usable among {total} sequences{first}")
+        writer.counts = {"read": total} | {reason: len(names) for reason, names in report.left_out.items()}
+        writer.counts["could not be used"] = len(report.bad)
     archive = Archive.open(writer.root)
-    report.num_sequences, report.num_frames = len(archive), len(archive.frames)
+    report.num_sequences, report.num_frames, report.columns = len(archive), len(archive.frames), tuple(archive.columns)
     for protocol in archive.protocols:
         train, test = archive.split(protocol)
         report.splits[protocol] = (len(train), len(test))
@@ -146,6 +239,8 @@ def write_all(
 def print_report(report: PrepareReport, official: Mapping[str, tuple[int, int]] | None = None) -> None:
     """Print what was written, what was left out and why, and the size of each split beside the official one.
 
+    Where a split has another size than the official one, a warning on stderr says by how much.
+
     Args:
         report: What :func:`write_all` returned.
         official: Published sizes (train, test) by protocol.
@@ -153,26 +248,33 @@ def print_report(report: PrepareReport, official: Mapping[str, tuple[int, int]] 
     official = official or {}
     size = sum(path.stat().st_size for path in report.root.iterdir())
     print(f"{report.root}: {report.num_sequences} sequences, {report.num_frames} frames, {size / 1e6:.1f} MB")
-    if official:
-        print(
-            f"on the published list of missing skeletons: {len(report.dropped)}; of other data sets: {report.foreign}"
-        )
+    for reason, names in report.left_out.items():
+        print(f"{reason}: {len(names)}")
     print(f"could not be used: {len(report.bad)}")
     for source, reason in report.bad:
         print(f"  {source}: {reason}")
-    rows = [("protocol", "train", "test", "official")] + [
-        (name, str(train), str(test), "{} / {}".format(*official[name]) if name in official else "")
-        for name, (train, test) in report.splits.items()
+    rows = [
+        [name, *sizes, "{:,} / {:,}".format(*official[name]) if name in official else ""]
+        for name, sizes in report.splits.items()
     ]
-    print(_table(rows if official else [row[:3] for row in rows]))
-    if any(report.splits[name] != sizes for name, sizes in official.items()):
-        print("note: sizes differ from the official ones, so this is not the whole data set")
+    header = ["protocol", "train", "test", "official"]
+    print(table(header, rows) if official else table(header[:3], [row[:3] for row in rows]))
+    if list(report.splits) == ["all"]:
+        columns = ", ".join(report.columns) or "none"
+        print(f"no split is known: give one as --protocol NAME:COLUMN=1,2,3; integer columns are {columns}")
+    differences = [_difference(name, report.splits[name], sizes) for name, sizes in official.items()]
+    for line in filter(None, differences):
+        print(f"warning: {line}", file=sys.stderr)
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
+def _difference(protocol: str, found: tuple[int, int], official: tuple[int, int]) -> str:
+    """What one split lacks or has too much; empty when its sizes are the official ones."""
+    parts = []
+    for side, here, wanted in zip(("train", "test"), found, official, strict=True):
+        if here != wanted:
+            what = "missing" if here < wanted else "more than expected"
+            parts.append(f"{here:,} of {wanted:,} {side}, {abs(here - wanted):,} {what}")
+    return f"{protocol}: {'; '.join(parts)}" if parts else ""
 
 
 def _progress(items: Iterable[Any], total: int) -> Iterator[Any]:

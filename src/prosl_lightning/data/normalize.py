@@ -12,6 +12,7 @@ training read. The original's padding to 300 frames by replay is available throu
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from prosl_lightning.skeleton import SkeletonLayout
 
 FloatArray = NDArray[np.floating[Any]]
 _TINY = 1e-6
+_UNIT = np.eye(3)
 
 
 def normalize_agcn(
@@ -42,9 +44,12 @@ def normalize_agcn(
     Returns:
         ``(T, M, V, C)`` float32, in the unit of the input, most moving body first. All zero when nobody is there.
     """
-    chosen = choose_bodies(np.asarray(bodies, dtype=np.float64), num_bodies)
-    centered = center_bodies(fill_gaps(chosen, total_frames), layout)
-    return rotate_bodies(centered, layout, upright).astype(np.float32)
+    bodies = np.asarray(bodies, dtype=np.float64)
+    chosen = fill_gaps(bodies[:, _most_moving(bodies)[:num_bodies]], total_frames)
+    done = np.zeros((len(chosen), num_bodies, *bodies.shape[2:]), dtype=np.float32)
+    if chosen.shape[1] > 0:
+        done[:, : chosen.shape[1]] = rotate_bodies(center_bodies(chosen, layout), layout, upright)
+    return done
 
 
 def body_scores(bodies: FloatArray) -> NDArray[np.float64]:
@@ -74,11 +79,19 @@ def choose_bodies(bodies: FloatArray, num_bodies: int) -> FloatArray:
     Returns:
         ``(T, M, V, C)``.
     """
-    occupied = [len(frames) > 0 for frames in _present_frames(bodies)]
-    order = np.argsort(-np.where(occupied, body_scores(bodies), -1.0), kind="stable")[:num_bodies]
+    order = _most_moving(bodies)[:num_bodies]
     chosen = np.zeros((len(bodies), num_bodies, *bodies.shape[2:]), dtype=bodies.dtype)
     chosen[:, : len(order)] = bodies[:, order]
     return chosen
+
+
+def _most_moving(bodies: FloatArray) -> list[int]:
+    """The occupied list positions, the highest score first, equal ones as they stand."""
+    occupied = [position for position, frames in enumerate(_present_frames(bodies)) if len(frames) > 0]
+    if len(occupied) > 1:
+        scores = body_scores(bodies)
+        occupied.sort(key=lambda position: -scores[position])
+    return occupied
 
 
 def fill_gaps(bodies: FloatArray, total_frames: int | None = None) -> FloatArray:
@@ -95,6 +108,8 @@ def fill_gaps(bodies: FloatArray, total_frames: int | None = None) -> FloatArray
         ``(T', M, V, C)`` with ``T' = max(T, total_frames)``.
     """
     length = max(len(bodies), total_frames or 0)
+    if length == len(bodies) and _all_there(bodies):
+        return bodies
     filled = np.zeros((length, *bodies.shape[1:]), dtype=bodies.dtype)
     for number, frames in enumerate(_present_frames(bodies)):
         if len(frames) > 0:
@@ -113,9 +128,10 @@ def center_bodies(bodies: FloatArray, layout: SkeletonLayout) -> FloatArray:
     Returns:
         ``(T, M, V, C)``; the path through the room is gone, the distance between the bodies stays.
     """
-    center = bodies[:, :1, list(layout.center)].mean(axis=2, keepdims=True)
+    center = _middle(bodies[:, :1], layout.center)[:, :, None]
     centered = bodies - center
-    centered[~_present_joints(bodies)] = 0.0
+    if not _all_there(bodies):
+        centered[~_present_joints(bodies)] = 0.0
     return centered
 
 
@@ -133,9 +149,9 @@ def rotate_bodies(bodies: FloatArray, layout: SkeletonLayout, upright: bool = Fa
     Returns:
         ``(T, M, V, C)``.
     """
-    turn = np.eye(3)
+    turn = _UNIT
     for groups, axis in ((layout.spine, 2), (layout.shoulders, 0)):
-        start, end = (bodies[0, 0, list(group)].mean(axis=0) for group in groups)
+        start, end = (_middle(bodies[0, 0], group) for group in groups)
         line = turn @ (end - start)
         if upright and axis == 0:
             line[2] = 0.0
@@ -143,18 +159,30 @@ def rotate_bodies(bodies: FloatArray, layout: SkeletonLayout, upright: bool = Fa
     return (bodies.reshape(-1, 3) @ turn.T).reshape(bodies.shape)
 
 
+def _middle(joints: FloatArray, group: Sequence[int]) -> FloatArray:
+    """Mean of some joints ``(..., V, C)``: ``(..., C)``."""
+    if len(group) == 1:
+        return joints[..., group[0], :]
+    return joints[..., list(group), :].mean(axis=-2)
+
+
 def _turn_to_axis(vector: FloatArray, axis: int) -> NDArray[np.float64]:
     """Rotation matrix (3, 3), the shortest way from a vector to a coordinate axis; identity for a zero vector."""
     length = math.sqrt(float(vector @ vector))
     if length < _TINY:
-        return np.eye(3)
+        return _UNIT
     source = vector / length
     cosine = float(source[axis])
     if cosine < -1.0 + _TINY * _TINY:  # opposite: a half turn; for the shoulders about z, so that the spine stays
         return np.diag(np.where(np.arange(3) == (axis + 2) % 3, 1.0, -1.0))
-    target = np.eye(3)[axis]
+    target = _UNIT[axis]
     both = source + target
-    return np.eye(3) - np.outer(both, both) / (1.0 + cosine) + 2.0 * np.outer(target, source)
+    return _UNIT - both[:, None] * both / (1.0 + cosine) + 2.0 * target[:, None] * source
+
+
+def _all_there(bodies: FloatArray) -> bool:
+    """Whether no x is zero: then every joint of every body is there. The usual case, and quick to see."""
+    return bool(bodies[..., 0].all())
 
 
 def _present_joints(bodies: FloatArray) -> NDArray[np.bool_]:
@@ -165,5 +193,7 @@ def _present_joints(bodies: FloatArray) -> NDArray[np.bool_]:
 
 def _present_frames(bodies: FloatArray) -> list[NDArray[np.intp]]:
     """For each list position the ascending frames in which somebody is there."""
+    if _all_there(bodies):
+        return [np.arange(len(bodies))] * bodies.shape[1]
     present = np.asarray(_present_joints(bodies).any(axis=2))
     return [np.flatnonzero(present[:, position]) for position in range(bodies.shape[1])]

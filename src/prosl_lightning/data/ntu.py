@@ -3,10 +3,10 @@
 The text is the frame count, then per frame the body count, then per body a line of 10 numbers about the body, the joint
 count, and a line of 12 numbers per joint of which the first three are x, y, z in metres (camera space, y up).
 
-The fast reader finds all line ends and blanks in one pass, parses nothing but x, y and z, and computes them from their
-digits with exact integer arithmetic and one division, so they equal the correctly rounded values. Whenever a text is
-not plainly regular it gives up, and the plain reader decides. Of the other columns the fast reader checks only that
-they are there and hold no letters or signs that numbers cannot have.
+The fast reader finds all blanks and line ends in one pass, checks by the counts that line ends are where they must be,
+and parses nothing but x, y and z, all at once and correctly rounded. Whenever a text is not plainly regular it gives
+up, and the plain reader decides. Of the other columns the fast reader checks only that they are there and hold no
+letters or signs that numbers cannot have.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from prosl_lightning.data.decimals import FloatArray, IndexArray, read_decimals
 from prosl_lightning.errors import DataError
 
 NUM_JOINTS = 25
 MAX_BODIES = 4  # list positions that are read; the tracker may report more
 MAX_FRAMES = 100_000  # an hour at 30 frames a second: more is a damaged count
 _BODY_COLUMNS, _JOINT_COLUMNS = 10, 12
-_WIDEST = 15  # characters whose digits still fit the 53 bits of a float64
-_POWERS = 10.0 ** np.arange(_WIDEST + 1)
-_LINE_FEED, _RETURN, _SPACE, _MINUS, _DOT, _ZERO = 10, 13, 32, 45, 46, 48
-
-FloatArray = NDArray[np.float64]
-IndexArray = NDArray[np.intp]
+# positions among the breaks of a body, counted from the end of its first token
+_LINE_ENDS = np.cumsum([_BODY_COLUMNS - 1, 1] + [_JOINT_COLUMNS] * NUM_JOINTS)
+_COORDINATES = (_LINE_ENDS[1:-1, None] + np.arange(1, 4)).ravel()
+_BODY_BREAKS = int(_LINE_ENDS[-1]) + 1
+_LINE_FEED, _RETURN, _SPACE, _MINUS = 10, 13, 32, 45
 
 
 def read_skeleton(path: str | Path) -> FloatArray:
@@ -66,93 +66,69 @@ def _parse_regular(content: bytes) -> FloatArray | None:
     if not content.endswith(b"\n"):
         content += b"\n"
     text = np.frombuffer(content, dtype=np.uint8)
-    # all but - . / and digits; the subtraction wraps around below '-'
-    marks = np.flatnonzero(text - np.uint8(_MINUS) > ord("9") - _MINUS)
-    kinds = text[marks]
-    returns = kinds == _RETURN
-    if (returns[:-1] & (kinds[1:] != _LINE_FEED)).any():
+    is_break = text == _LINE_FEED
+    num_lines = np.count_nonzero(is_break)
+    is_break |= text == _SPACE
+    breaks = np.flatnonzero(is_break)  # the end of every token
+    counts = _walk(content, breaks)
+    if counts is None:
         return None
-    is_break = (kinds == _SPACE) | (kinds == _LINE_FEED)
-    exponents = (kinds == ord("e")) | (kinds == ord("E")) | (kinds == ord("+"))
-    if not (is_break | returns | exponents).all():
+    before = np.cumsum(counts) - counts  # bodies in earlier frames
+    frames = np.repeat(np.arange(len(counts)), counts)
+    first = frames + 2 + _BODY_BREAKS * np.arange(len(frames))  # the break that ends a body's first token
+    body_ends = first[:, None] + _LINE_ENDS
+    count_ends = np.arange(1, len(counts) + 1) + _BODY_BREAKS * before
+    line_ends = breaks[np.concatenate([[0], count_ends, body_ends.ravel()])]
+    # where line feeds are in these places and nowhere else, all lines have the columns they should have
+    if num_lines != len(line_ends) or not _is_plain(text, len(breaks), line_ends):
         return None
-    breaks = marks[is_break]  # the end of every token
-    line_ends = np.flatnonzero(text[breaks] == _LINE_FEED)  # positions in `breaks`
-    found = _walk(content, breaks[line_ends].tolist())
-    if found is None:
+    if not _are_joint_counts(text, breaks[body_ends[:, 0]] + 1):
         return None
-    num_frames, frames, slots, lines = found
-    columns = np.diff(line_ends)  # of every line but the first
-    joint_lines = lines[:, None] + np.arange(2, 2 + NUM_JOINTS)
-    if (columns[lines - 1] != _BODY_COLUMNS).any() or (columns[joint_lines - 1] != _JOINT_COLUMNS).any():
-        return None
+    slots = np.arange(len(frames)) - before[frames]
     kept = slots < MAX_BODIES
-    # the break that ends the line before is the one before a joint line's first token
-    first = line_ends[joint_lines[kept] - 1][..., None] + np.arange(3)
-    values = _numbers(text, breaks[first] + 1, breaks[first + 1])
+    tokens = first[kept][:, None] + _COORDINATES
+    values = read_decimals(content, breaks[tokens - 1].ravel() + 1, breaks[tokens].ravel())
     if values is None:
         return None
-    bodies = np.zeros((num_frames, int(slots[kept].max()) + 1, NUM_JOINTS, 3))
-    bodies[frames[kept], slots[kept]] = values
+    bodies = np.zeros((len(counts), min(int(counts.max()), MAX_BODIES), NUM_JOINTS, 3))
+    bodies[frames[kept], slots[kept]] = values.reshape(-1, NUM_JOINTS, 3)
     return bodies
 
 
-def _walk(content: bytes, ends: list[int]) -> tuple[int, IndexArray, IndexArray, IndexArray] | None:
-    """Follow the counts: number of frames, and for every body its frame, list position and first line."""
-    frames, slots, lines = [], [], []
+def _walk(content: bytes, breaks: IndexArray) -> IndexArray | None:
+    """Follow the counts: number of bodies in every frame; None where text is missing, left over, or nobody's."""
+    ends, counts, token = breaks.data, [], 1
     try:
         num_frames = int(content[: ends[0]])
-        line = 1
         if not 0 < num_frames <= min(MAX_FRAMES, len(ends)):
             return None
-        for frame in range(num_frames):
-            num_bodies = int(content[ends[line - 1] + 1 : ends[line]])
-            line += 1
-            for slot in range(num_bodies):
-                if int(content[ends[line] + 1 : ends[line + 1]]) != NUM_JOINTS:
-                    return None
-                frames.append(frame)
-                slots.append(slot)
-                lines.append(line)
-                line += 2 + NUM_JOINTS
-            if num_bodies < 0:
-                return None
+        for _ in range(num_frames):
+            counts.append(int(content[ends[token - 1] + 1 : ends[token]]))
+            token += 1 + _BODY_BREAKS * counts[-1]
     except (ValueError, IndexError):
         return None
-    if line != len(ends) or not lines:
+    if token != len(ends) or token == 1 + num_frames or min(counts) < 0:
         return None
-    return num_frames, np.array(frames), np.array(slots), np.array(lines)
+    return np.array(counts)
 
 
-def _numbers(text: NDArray[np.uint8], starts: IndexArray, ends: IndexArray) -> FloatArray | None:
-    """Values of decimal tokens ``text[start:end]``, correctly rounded; None where one is not a finite number."""
-    shape = starts.shape
-    starts, ends = starts.ravel(), ends.ravel()
-    negative = text[starts] == _MINUS
-    lengths = ends - starts - negative
-    width = min(int(lengths.max()), _WIDEST)
-    # (width, tokens): each token's characters, right-aligned, so that a row has one power of ten for all tokens
-    characters = text.take(ends - np.arange(width, 0, -1)[:, None], mode="clip")
-    inside = lengths.clip(0, _WIDEST + 1).astype(np.uint8) >= np.arange(width, 0, -1, dtype=np.uint8)[:, None]
-    digits = characters - np.uint8(_ZERO)
-    is_digit = (digits <= 9) & inside
-    is_dot = (characters == _DOT) & inside
-    decimals = (is_dot * np.arange(width - 1, -1, -1, dtype=np.uint8)[:, None]).sum(axis=0, dtype=np.uint8)
-    # digits with one dot among or before them; all else (no dot, exponents, long tokens) is read one by one below
-    regular = (is_dot.sum(axis=0, dtype=np.uint8) == 1) & (is_digit.sum(axis=0, dtype=np.uint8) == lengths - 1)
-    regular &= lengths > 1
-    # the dot counts as a digit zero; taking it out moves the part before it one place to the right
-    joined = _POWERS[:width][::-1] @ (digits * is_digit)
-    scale = _POWERS[np.where(regular, decimals, 0)]
-    whole = np.floor(joined / (scale * 10.0))
-    values = (joined - 9.0 * whole * scale) / scale
-    np.negative(values, out=values, where=negative)
-    for token in np.flatnonzero(~regular).tolist():
-        try:
-            values[token] = float(text[starts[token] : ends[token]].tobytes())
-        except ValueError:
-            return None
-    return values.reshape(shape) if np.isfinite(values).all() else None
+def _is_plain(text: NDArray[np.uint8], num_breaks: int, line_ends: IndexArray) -> bool:
+    """Whether these are line feeds, and a text holds but numbers, breaks and returns before line feeds."""
+    if (text[line_ends] != _LINE_FEED).any():
+        return False
+    count = num_breaks + np.count_nonzero(text[line_ends - 1] == _RETURN)
+    count += np.count_nonzero(text - np.uint8(_MINUS) <= ord("9") - _MINUS)  # - . / digits; wraps around below '-'
+    for rarer in b"Ee+":
+        if count < len(text):
+            count += np.count_nonzero(text == rarer)
+    return bool(count == len(text))
+
+
+def _are_joint_counts(text: NDArray[np.uint8], starts: IndexArray) -> bool:
+    """Whether each of these lines is 25."""
+    after = text[starts + 2]
+    is_number = (text[starts] == ord("2")) & (text[starts + 1] == ord("5"))
+    return bool((is_number & ((after == _LINE_FEED) | (after == _RETURN))).all())
 
 
 class _PlainReader:

@@ -21,6 +21,10 @@ _TRAIN_SUBJECTS_120 = (
 )  # fmt: skip
 
 
+# Column `one_shot` of NTU-120: classes A1, A7, ... A115 are evaluated from one exemplar each, the others are auxiliary.
+ONE_SHOT_AUXILIARY, ONE_SHOT_EXEMPLAR, ONE_SHOT_TEST = range(3)
+
+
 @dataclass(frozen=True)
 class NtuSet:
     """One of the two data sets.
@@ -71,6 +75,8 @@ NTU120 = NtuSet(
     protocols={
         "x-sub": {"column": "subject", "train": list(_TRAIN_SUBJECTS_120)},
         "x-set": {"column": "setup", "train": list(range(2, 33, 2))},
+        "one-shot": {"column": "one_shot", "train": [ONE_SHOT_EXEMPLAR], "test": [ONE_SHOT_TEST]},
+        "one-shot-auxiliary": {"column": "one_shot", "train": [ONE_SHOT_AUXILIARY], "test": []},
     },
     official={"x-sub": (63026, 50919), "x-set": (54468, 59477)},
 )
@@ -90,6 +96,25 @@ def parse_name(stem: str) -> dict[str, int]:
     if match is None:
         raise DataError(f"name '{stem}' is not of the form SsssCcccPpppRrrrAaaa")
     return dict(zip(_FIELDS, map(int, match.groups()), strict=True))
+
+
+def one_shot_part(fields: Mapping[str, int]) -> int:
+    """Part of a sample in NTU-120's one-shot protocol: auxiliary (0), exemplar (1) or test (2).
+
+    The exemplar of an evaluation class is C003P008R001 of S001 up to A060, of S018 beyond.
+
+    Args:
+        fields: As from :func:`parse_name`.
+
+    Example:
+        >>> [one_shot_part(parse_name(name)) for name in ("S001C003P008R001A002", "S018C003P008R001A061")]
+        [0, 1]
+    """
+    if fields["action"] % 6 != 1:
+        return ONE_SHOT_AUXILIARY
+    taken = tuple(fields[field] for field in ("setup", "camera", "subject", "replication"))
+    first_setup = 1 if fields["action"] <= NTU60.num_classes else 18
+    return ONE_SHOT_EXEMPLAR if taken == (first_setup, 3, 8, 1) else ONE_SHOT_TEST
 
 
 @cache

@@ -6,15 +6,55 @@ protocol as encoding every clip again in each epoch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from prosl_lightning.evaluation.backbone import Backbone
+from prosl_lightning.evaluation.classifier import ClassifierEvaluation
 from prosl_lightning.evaluation.features import FeatureTables
+from prosl_lightning.evaluation.recipe import TrainingRecipe, new_head
+from prosl_lightning.prosl.module import ProSLModule
 from prosl_lightning.seeds import generator
+
+LINEAR = TrainingRecipe(learning_rate=2.0, epochs=80, milestones=(50, 70), batch_size=1024)
+"""HiCo's linear protocol (`run_action_classification.sh`, `feeder_downstream.py`)."""
+
+
+class LinearEvaluation(ClassifierEvaluation):
+    """Linear evaluation as a LightningModule: a linear layer is trained on a frozen encoder's features.
+
+    Takes sequences (:class:`SkeletonBatch`), which it encodes under the fixed centre crop, or features extracted once:
+    pairs (features, labels), e.g. of a `TensorDataset`. Both train the same layer.
+
+    Args:
+        encoder: A trained module (copied, never changed), or a :class:`Backbone`.
+        class_names: Names of the classes in label order.
+        recipe: Optimisation; a small set needs more epochs.
+        seed: Of the layer's initial weights.
+        data: What is known of the data (`SkeletonDataModule.recipe`): kept in the checkpoint.
+
+    Example::
+
+        model = LinearEvaluation(encoder, data.archive.class_names)
+        tables = extract_tables(encoder, data)
+        loader = DataLoader(TensorDataset(tables.train, tables.train_labels), batch_size=1024, shuffle=True)
+        pl.Trainer(max_epochs=80).fit(model, loader)
+    """
+
+    def __init__(
+        self,
+        encoder: ProSLModule | Backbone,
+        class_names: Sequence[str],
+        *,
+        recipe: TrainingRecipe = LINEAR,
+        seed: int = 0,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(encoder, class_names, recipe=recipe, frozen=True, seed=seed, data=data)
 
 
 class LinearResult(NamedTuple):
@@ -60,10 +100,7 @@ def linear_evaluation(
     """
     device = tables.train.device
     if classifier is None:
-        classifier = nn.Linear(tables.train.shape[1], num_classes, device=device)
-        with torch.no_grad():
-            classifier.weight.copy_(torch.randn(classifier.weight.shape, generator=generator("cpu", seed)) * 0.01)
-            classifier.bias.zero_()
+        classifier = new_head(tables.train.shape[1], num_classes, seed).to(device)
     optimizer = torch.optim.SGD(classifier.parameters(), lr=learning_rate, momentum=0.9)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(milestones), gamma=0.1)
     losses: list[Tensor] = []

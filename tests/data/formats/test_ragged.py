@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from prosl_lightning.data.archive import Archive
-from prosl_lightning.data.arrays import RaggedFile, column_name, known_sets, parse_protocol
+from prosl_lightning.data.formats.known_sets import column_name, known_sets, parse_protocol
+from prosl_lightning.data.formats.ragged import RaggedFile
 from prosl_lightning.data.normalize import normalize_agcn
 from prosl_lightning.data.prepare import arrays
 from prosl_lightning.data.protocols import check_rule, split_rows
@@ -70,12 +71,12 @@ def test_archive_of_a_file_of_ones_own(tmp_path, capsys):
     assert archive.split("x-view")[0].tolist() == [2, 3]
     assert archive.names.tolist() == ["a", "b", "c", "d"]
     assert archive.labels.tolist() == [0, 1, 2, 0]
-    assert archive.meta["recipe"] == {"importer": "arrays", "normalize": "agcn"}
+    assert archive.meta["recipe"] == {"importer": "ragged-npz", "normalize": "agcn"}
     expected = normalize_agcn(_content()["joints"][6:13], SkeletonLayout.of("kinect-v1"), 1)
     np.testing.assert_array_equal(archive.clip(2), expected.transpose(0, 3, 2, 1))
     printed = capsys.readouterr().out
     assert "4 sequences, 17 frames" in printed
-    assert "x-view    2      2" in printed
+    assert "x-view        2     2" in printed
     assert "not used, because not integers (N,): weights" in printed
 
 
@@ -96,7 +97,7 @@ def test_a_known_set_brings_its_layout_classes_splits_and_normalisation(tmp_path
     assert archive.layout.name == "ui-prmd"
     assert archive.class_names[0] == "deep squat"
     assert archive.split("x-sub")[0].tolist() == [0, 2]
-    assert archive.meta["recipe"] == {"importer": "arrays", "normalize": "upright"}
+    assert archive.meta["recipe"] == {"importer": "ragged-npz", "normalize": "upright"}
     expected = normalize_agcn(content["joints"][:5], archive.layout, 1, upright=True)
     np.testing.assert_array_equal(archive.clip(0), expected.transpose(0, 3, 2, 1))
 
@@ -147,7 +148,7 @@ def test_unusable_sequences_are_passed_over_and_named(tmp_path, capsys):
         ({"lengths": np.array([5.0, 1, 7, 4])}, "lengths are float64"),
         ({"labels": np.zeros(3, int)}, r"labels are int64 \(3,\), expected integers \(4,\)"),
         ({"labels": np.zeros(4)}, r"labels are float64 \(4,\), expected integers"),
-        ({"labels": np.array([0, 1, 2, None])}, "Object arrays cannot be loaded"),
+        ({"labels": np.array([0, 1, 2, None])}, "labels: holds pickled Python objects, which are never loaded"),
         ({"names": np.array(["a"])}, r"names are <U1 \(1,\), expected strings \(4,\)"),
     ],
 )

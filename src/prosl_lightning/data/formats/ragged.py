@@ -9,79 +9,60 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from prosl_lightning.data.formats.known_sets import column_name, known_sets
+from prosl_lightning.data.formats.layouts import check_joints
+from prosl_lightning.data.formats.npy import INDEX_BYTES, check_sequence_size, read_header, read_member
 from prosl_lightning.data.protocols import IntArray
+from prosl_lightning.data.source import RawSequence, Source
 from prosl_lightning.errors import DataError, UsageError
+from prosl_lightning.skeleton import SkeletonLayout, packaged_layouts
 
+FORMAT = "ragged-npz"
 _COMMON = ("labels", "subjects", "names")
-_BROKEN = (OSError, ValueError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile, NotImplementedError)
+BROKEN_ZIP = (OSError, ValueError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile, RuntimeError, KeyError)
 
 
-@dataclass(frozen=True)
-class KnownSet:
-    """What the library knows of a data set by its name.
+def open_ragged(path: str | Path, layout: str | SkeletonLayout | None = None) -> Source:
+    """Open an npz file in the ragged format; one named after a known data set brings layout, classes and splits.
 
-    Attributes:
-        layout: Name of its body model.
-        class_names: Classes in label order.
-        protocols: Split rules by name.
-        normalize: The normalisation that suits it.
-    """
-
-    layout: str
-    class_names: tuple[str, ...]
-    protocols: Mapping[str, Mapping[str, Any]]
-    normalize: str = "agcn"
-
-
-@cache
-def known_sets() -> dict[str, KnownSet]:
-    """Data sets whose layout, classes and splits are shipped with the library."""
-    text = (resources.files("prosl_lightning.data") / "datasets.yaml").read_text(encoding="utf-8")
-    return {
-        name: KnownSet(
-            spec["layout"],
-            tuple(map(str, spec["classes"])),
-            spec.get("protocols", {}),
-            spec.get("normalize", "agcn"),
-        )
-        for name, spec in yaml.safe_load(text).items()
-    }
-
-
-def column_name(key: str) -> str:
-    """The index column of an npz key: its singular (``subjects`` -> ``subject``, ``correctness`` stays)."""
-    return key[:-1] if key.endswith("s") and not key.endswith("ss") else key
-
-
-def parse_protocol(text: str) -> tuple[str, dict[str, Any]]:
-    """Read a split rule written as ``NAME:COLUMN=1,2,3``, the values that train; all others test.
+    Args:
+        path: The file.
+        layout: Body model: a packaged name or a YAML file; needed unless the file is a known data set.
 
     Raises:
-        UsageError: The text has another form.
-
-    Example:
-        >>> parse_protocol("x-sub:subject=1,3,5")
-        ('x-sub', {'column': 'subject', 'train': [1, 3, 5]})
+        DataError: The file cannot be read, or its arrays do not fit together.
+        UsageError: The body model is not known.
     """
-    name, colon, rule = text.partition(":")
-    column, equals, values = rule.partition("=")
-    try:
-        train = [int(value) for value in values.split(",")]
-    except ValueError:
-        train = []
-    if not (colon and equals and name and column and train):
-        raise UsageError(f"protocol '{text}': expected NAME:COLUMN=1,2,3 (the values of the column that train)")
-    return name, {"column": column_name(column), "train": train}
+    file = RaggedFile(path)
+    known = known_sets().get(file.path.stem)
+    if layout is None and known is None:
+        raise UsageError(
+            f"{file.path.name} is not a known data set ({', '.join(known_sets())}): give its body model with\n"
+            f"--layout NAME or FILE.yaml; packaged are {', '.join(packaged_layouts())}"
+        )
+    body_model = SkeletonLayout.of(layout or known.layout)  # type: ignore[union-attr]
+    check_joints(body_model, file.num_joints, file.path)
+    source = Source(
+        file.path,
+        FORMAT,
+        body_model,
+        num_bodies=min(file.num_bodies, 2),
+        items=range(len(file)),
+        stream=file.sequences,
+    )
+    if known:
+        source.class_names, source.protocols, source.normalize = known.class_names, known.protocols, known.normalize
+        if body_model.joints != (own := SkeletonLayout.of(known.layout)).joints:
+            source.notes.append(f"warning: {file.path.stem} has layout {own.name}, not {body_model.name}")
+    if file.ignored:
+        source.notes.append(f"not used, because not integers (N,): {', '.join(file.ignored)}")
+    return source
 
 
 class RaggedFile:
@@ -113,12 +94,17 @@ class RaggedFile:
                 missing = {"joints", "lengths"} - set(keys)
                 if missing:
                     raise DataError(f"{self.path}: lacks {', '.join(sorted(missing))}; it has {', '.join(keys)}")
-                small = {key: _read_array(archive, key) for key in keys if key != "joints"}
+                if sum(info.file_size for info in archive.infolist() if info.filename != "joints.npy") > INDEX_BYTES:
+                    raise DataError(f"{self.path}: the arrays beside joints are too large for an index")
+                small = {key: read_member(archive, key, str(self.path)) for key in keys if key != "joints"}
                 with archive.open("joints.npy") as member:
-                    self._shape, self._dtype = _read_header(member)
-        except _BROKEN as error:
+                    header = read_header(member, f"{self.path}: joints", kinds="fiuUSbcmMV")
+        except BROKEN_ZIP as error:
             raise self._broken(error) from error
-        if len(self._shape) != 4 or self._shape[3] != 3 or self._dtype.kind not in "fiu":
+        self._shape, self._dtype = header.shape, header.dtype
+        if header.fortran:
+            raise DataError(f"{self.path}: joints are stored in Fortran order; save them with np.ascontiguousarray")
+        if len(self._shape) != 4 or self._shape[3] != 3 or self._dtype.kind not in "fiu" or not all(self._shape[1:]):
             raise DataError(
                 f"{self.path}: joints are {self._dtype} {self._shape}, expected numbers (frames, bodies, joints, 3)"
             )
@@ -138,14 +124,26 @@ class RaggedFile:
         """
         frame = self._shape[1:]
         frame_bytes = int(np.prod(frame)) * self._dtype.itemsize
+        check_sequence_size(int(self.lengths.max()) * frame_bytes, str(self.path))
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open("joints.npy") as member:
-                _read_header(member)
+                read_header(member, str(self.path))
                 for length in self.lengths.tolist():
                     content = member.read(length * frame_bytes)
                     yield np.frombuffer(content, self._dtype).reshape(length, *frame)
-        except _BROKEN as error:
+        except BROKEN_ZIP as error:
             raise self._broken(error) from error
+
+    def sequences(self) -> Iterator[RawSequence]:
+        """Yield all sequences in order, with name, label and columns.
+
+        Raises:
+            DataError: The file ends too soon or is damaged.
+        """
+        for row, (name, bodies) in enumerate(zip(self.names, self, strict=True)):
+            columns = {column: int(values[row]) for column, values in self.columns.items()}
+            source = f"{self.path.name}, sequence {row} ({name})"
+            yield RawSequence(source, name, bodies, label=int(self.labels[row]), columns=columns)
 
     def _broken(self, error: BaseException) -> DataError:
         return error if isinstance(error, DataError) else DataError(f"{self.path}: damaged or not readable ({error})")
@@ -153,8 +151,9 @@ class RaggedFile:
     def _read_lengths(self, lengths: NDArray[Any]) -> IntArray:
         if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or len(lengths) == 0 or lengths.min() < 0:
             raise DataError(f"{self.path}: lengths are {lengths.dtype} {lengths.shape}, expected counts (N,), N >= 1")
-        if lengths.sum(dtype=np.int64) != self._shape[0]:
-            raise DataError(f"{self.path}: lengths add up to {lengths.sum()}, but joints hold {self._shape[0]} frames")
+        total = sum(lengths.tolist())
+        if total != self._shape[0]:
+            raise DataError(f"{self.path}: lengths add up to {total}, but joints hold {self._shape[0]} frames")
         return lengths.astype(np.int64)
 
     def _read_index(self, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -167,20 +166,6 @@ class RaggedFile:
         integers = {k: v for k, v in arrays.items() if v.shape == (number,) and v.dtype.kind in "iu" and k != "names"}
         self.labels: IntArray = integers.pop("labels", np.full(number, -1)).astype(np.int64)
         names = arrays.get("names", np.arange(number))
-        self.names = [str(name) for name in names.tolist()]
+        self.names = [name.decode("latin1") if isinstance(name, bytes) else str(name) for name in names.tolist()]
         self.columns = {column_name(key): array.astype(np.int64) for key, array in integers.items()}
         self.ignored = sorted(set(arrays) - set(integers) - set(_COMMON))
-
-
-def _read_array(archive: zipfile.ZipFile, key: str) -> NDArray[Any]:
-    with archive.open(f"{key}.npy") as member:
-        return np.lib.format.read_array(member, allow_pickle=False)
-
-
-def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    version = np.lib.format.read_magic(member)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(member)
-    if fortran:
-        raise ValueError("joints are stored in Fortran order; save them with np.ascontiguousarray")
-    return shape, dtype

@@ -1,0 +1,221 @@
+"""Reads a user's own skeletons: one npy array of any order of axes, or a folder of csv, txt and npy files."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prosl_lightning.data.formats.axes import arrange, check_axes, find_axes
+from prosl_lightning.data.formats.clips import REPLAYED_LENGTH, is_centered, true_length
+from prosl_lightning.data.formats.index_table import INDEX_FILES, SEQUENCE_SUFFIXES, IndexTable, read_index
+from prosl_lightning.data.formats.layouts import NTU_JOINTS, choose_layout
+from prosl_lightning.data.formats.npy import MappedArray, check_sequence_size, read_npy
+from prosl_lightning.data.formats.text import read_text_frames
+from prosl_lightning.data.source import RawSequence, Source
+from prosl_lightning.errors import DataError, ProSLError, UsageError
+from prosl_lightning.skeleton import SkeletonLayout
+
+ARRAY_FORMAT, FOLDER_FORMAT = "npy", "files"
+
+
+class _Item(NamedTuple):
+    """One sequence: a row of the array or a file, its label and its columns."""
+
+    where: int | Path
+    name: str
+    label: int
+    columns: Mapping[str, int]
+
+
+def open_array(path: str | Path, layout: str | SkeletonLayout | None = None, axes: str | None = None) -> Source:
+    """Open one npy array of a single sequence or of many.
+
+    The order of axes follows from the sizes where only one fits; else it is given. Zero frames at a clip's end are
+    padding. A csv table of the same name beside the file, one row a sample, gives labels and columns.
+
+    Args:
+        path: The file.
+        layout: Body model; Kinect v2 for ([N,] 3, T, 25, M), needed for everything else.
+        axes: Order of the axes, e.g. ``NCTVM``.
+
+    Raises:
+        DataError: The file is damaged or has other sizes.
+        UsageError: The body model or the order of axes must be given.
+    """
+    file = Path(path)
+    mapped = MappedArray(file)
+    looks_like_ntu = mapped.shape[-4:-3] == (3,) and mapped.shape[-2:-1] == (NTU_JOINTS,) and mapped.shape[-1] <= 2
+    body_model = choose_layout(layout, "kinect-v2" if looks_like_ntu and axes is None else None, file)
+    if axes is None:
+        axes = find_axes(mapped.shape, body_model.num_joints, True, str(file))
+    axes = check_axes(axes, mapped.shape, body_model.num_joints, str(file))
+    number = mapped.shape[axes.index("N")] if "N" in axes else 1
+    check_sequence_size(math.prod(mapped.shape) // max(number, 1) * mapped.dtype.itemsize, str(file))
+    names = [f"{file.stem}_{row:06d}" for row in range(number)] if "N" in axes else [file.stem]
+    beside = file.with_suffix(".csv")
+    table = read_index(beside) if beside.is_file() else None
+    if table is not None and len(table.labels) != number:
+        raise DataError(f"{beside}: {len(table.labels)} rows, but {file.name} holds {number} samples")
+    items = [_item(row, names[row], table, row) for row in range(number)]
+    if table is not None and table.names:
+        items = [item._replace(name=name) for item, name in zip(items, table.names, strict=True)]
+    bodies = mapped.shape[axes.index("M")] if "M" in axes else 1
+    if "D" in axes:
+        bodies = mapped.shape[axes.index("D")] // (3 * body_model.num_joints)
+    reader = _ArrayReader(mapped, axes, body_model.num_joints)
+    source = Source(file, ARRAY_FORMAT, body_model, min(bodies, 2), items, read=reader)
+    source.notes.append(f"axes {axes}: {', '.join(map(str, mapped.shape))}")
+    _add_table(source, table)
+    _keep_normalized(source)
+    return source
+
+
+def open_files(path: str | Path, layout: str | SkeletonLayout | None = None, axes: str | None = None) -> Source:
+    """Open a folder of csv, txt and npy files, one sequence each, with an optional ``index.csv``.
+
+    Args:
+        path: The folder, searched with all folders below it; a sequence's name is its path without suffix.
+        layout: Body model; always needed.
+        axes: Order of the axes of npy files, where their sizes leave it open.
+
+    Raises:
+        DataError: There are no such files, none of the first eight can be used, or the table is wrong.
+        UsageError: The body model or the order of axes must be given.
+    """
+    root = Path(path)
+    files = sequence_files(root) if root.is_dir() else []
+    if not files:
+        raise DataError(f"{root}: format {FOLDER_FORMAT} needs a folder with {', '.join(SEQUENCE_SUFFIXES)} files")
+    body_model = choose_layout(layout, None, root)
+    tables = [root / name for name in INDEX_FILES if (root / name).is_file()]
+    if len(tables) > 1:
+        raise DataError(f"{root}: both {' and '.join(INDEX_FILES)} are there; keep one of them")
+    table = read_index(tables[0]) if tables else None
+    if table is not None and not table.names:
+        raise DataError(f"{table.path}: lacks a column 'name' with the files' names")
+    reader = _FileReader(root, body_model, axes)
+    source = Source(root, FOLDER_FORMAT, body_model, 1, [], read=reader)
+    source.items = _match(root, files, table, source)
+    sample = [reader(item) for item in source.items[:8]]
+    usable = [sequence.bodies.shape[1] for sequence in sample if sequence.bodies is not None]
+    if not usable:
+        first = f"{sample[0].source}: {sample[0].error}" if sample else "no file is named in the table"
+        raise DataError(f"{root}: nothing usable among the first files; {first}")
+    source.num_bodies = min(max(usable), 2)
+    _add_table(source, table)
+    _keep_normalized(source)
+    return source
+
+
+def is_sequence_name(name: str) -> bool:
+    """Whether a file of this name may hold a sequence."""
+    return name.endswith(SEQUENCE_SUFFIXES) and not name.lower().startswith((".", "readme", "licen"))
+
+
+def sequence_files(root: Path) -> list[Path]:
+    """Files that may hold a sequence, in the folder and below, without hidden ones and the table."""
+    found = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        top = Path(folder) == root
+        found += [Path(folder, name) for name in names if is_sequence_name(name) and not (top and name in INDEX_FILES)]
+    return found
+
+
+@dataclass(frozen=True)
+class _ArrayReader:
+    """Reads single samples of one memory-mapped array."""
+
+    mapped: MappedArray
+    axes: str
+    num_joints: int
+
+    def __call__(self, item: _Item) -> RawSequence:
+        assert isinstance(item.where, int)
+        clip, axes = self.mapped.array, self.axes
+        if "N" in axes:
+            clip, axes = clip.take(item.where, axis=axes.index("N")), axes.replace("N", "")
+        bodies = np.array(arrange(clip, axes, self.num_joints))
+        present = np.flatnonzero((bodies != 0).reshape(len(bodies), -1).any(axis=1))
+        length = int(present[-1]) + 1 if len(present) else 0
+        if length == REPLAYED_LENGTH and self.num_joints == NTU_JOINTS:
+            length = true_length(bodies)
+        source = f"{self.mapped.path.name}, sample {item.where} ({item.name})"
+        return RawSequence(source, item.name, bodies[:length], label=item.label, columns=item.columns)
+
+
+@dataclass(frozen=True)
+class _FileReader:
+    """Reads single files of a folder."""
+
+    root: Path
+    layout: SkeletonLayout
+    axes: str | None
+
+    def __call__(self, item: _Item) -> RawSequence:
+        assert isinstance(item.where, Path)
+        source = str(item.where.relative_to(self.root))
+        try:
+            bodies = self._read(item.where)
+        except UsageError:
+            raise
+        except ProSLError as error:
+            return RawSequence(source, item.name, error=str(error).removeprefix(f"{item.where}: "))
+        return RawSequence(source, item.name, bodies, label=item.label, columns=item.columns)
+
+    def _read(self, file: Path) -> NDArray[Any]:
+        if file.suffix != ".npy":
+            return read_text_frames(file, self.layout)
+        array = read_npy(file)
+        check_sequence_size(array.nbytes, str(file))
+        axes = self.axes or find_axes(array.shape, self.layout.num_joints, False, str(file))
+        if "N" in axes.upper():
+            raise UsageError(f"axes '{axes}': each file of a folder is one sequence, so there is no N")
+        axes = check_axes(axes, array.shape, self.layout.num_joints, str(file))
+        return arrange(array, axes, self.layout.num_joints)
+
+
+def _item(where: int | Path, name: str, table: IndexTable | None, row: int) -> _Item:
+    if table is None:
+        return _Item(where, name, -1, {})
+    return _Item(where, name, table.labels[row], table.row(row))
+
+
+def _match(root: Path, files: list[Path], table: IndexTable | None, source: Source) -> list[_Item]:
+    """Files by name, with their rows of the table; what has no partner is named."""
+    by_name: dict[str, Path] = {}
+    for file in sorted(files):
+        name = file.relative_to(root).with_suffix("").as_posix()
+        if name in by_name:
+            source.bad.append((str(file.relative_to(root)), f"the same name as {by_name[name].name}"))
+        else:
+            by_name[name] = file
+    if table is None:
+        return [_item(file, name, None, 0) for name, file in sorted(by_name.items())]
+    rows = {name: row for row, name in enumerate(table.names)}
+    source.bad += [(f"{table.path.name}, row {row + 2}", f"no file {n}") for n, row in rows.items() if n not in by_name]
+    if unlisted := sorted(set(by_name) - set(rows)):
+        source.left_out[f"not in {table.path.name}"] = unlisted
+    return [_item(by_name[name], name, table, rows[name]) for name in sorted(set(by_name) & set(rows))]
+
+
+def _add_table(source: Source, table: IndexTable | None) -> None:
+    if table is not None:
+        source.class_names, source.protocols = table.class_names, table.protocols
+        source.notes += table.notes
+
+
+def _keep_normalized(source: Source) -> None:
+    """Do not turn again what was centred and turned before."""
+    assert source.read is not None
+    sample = [source.read(item).bodies for item in source.items[:8]]
+    if is_centered([bodies for bodies in sample if bodies is not None], source.layout):
+        source.normalize = "none"
+        source.notes.append("every frame is centred already: coordinates are kept as they are")

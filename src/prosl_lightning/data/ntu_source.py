@@ -1,0 +1,142 @@
+"""Opens raw NTU RGB+D recordings: folders, single files, and the distributed zip files without unpacking them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from prosl_lightning.data.ntu import parse_skeleton, read_skeleton
+from prosl_lightning.data.ntu_sets import NTU60, NTU120, NtuSet, one_shot_part, parse_name
+from prosl_lightning.data.source import RawSequence, Source
+from prosl_lightning.data.zip_files import member_names, read_member
+from prosl_lightning.errors import DataError
+from prosl_lightning.skeleton import SkeletonLayout
+
+_SUFFIX = ".skeleton"
+_MISSING = "on the published list of missing skeletons"
+_FOREIGN = "of other data sets"
+_TWICE = "in a zip file and unpacked, read once"
+
+
+@dataclass(frozen=True)
+class NtuFile:
+    """One recording: a file, or a member of a zip file."""
+
+    path: str
+    member: str = ""
+
+    @property
+    def stem(self) -> str:
+        """Its name without folders and ending."""
+        return PurePosixPath(self.member).stem if self.member else Path(self.path).stem
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.member}" if self.member else self.path
+
+
+def open_ntu(path: str | Path, ntu_set: NtuSet | None = None) -> Source:
+    """Open NTU RGB+D recordings, in the order of their names.
+
+    Args:
+        path: A `.skeleton` file, a zip file, or a folder that holds either, at any depth.
+        ntu_set: Which set is meant; files of the other are passed over. None: 120 if a name goes beyond 60.
+
+    Raises:
+        DataError: There is nothing to read, or a zip file is damaged.
+    """
+    root = Path(path)
+    found = sorted(find_files(root), key=lambda file: (file.stem, bool(file.member), str(file)))
+    if not found:
+        raise DataError(f"{root}: no {_SUFFIX} files in it or below it, and no zip file that holds any")
+    ntu = ntu_set or _guess(found)
+    source = Source(
+        path=root,
+        format=ntu.name,
+        layout=SkeletonLayout.of("kinect-v2"),
+        num_bodies=2,
+        items=[],
+        read=read_ntu120 if ntu is NTU120 else read_ntu60,
+        class_names=ntu.class_names,
+        protocols=ntu.protocols,
+        official=ntu.official,
+        left_out={_MISSING: [], _FOREIGN: []},
+    )
+    source.items = _select(ntu, found, source)
+    return source
+
+
+def find_files(root: Path) -> Iterable[NtuFile]:
+    """All recordings in a file, a zip file, or a folder, in no particular order.
+
+    Raises:
+        DataError: There is no such file or folder, or a zip file is damaged.
+    """
+    if root.is_file():
+        files = [root]
+    elif root.is_dir():
+        files = [file for file in root.rglob("*") if file.suffix in (_SUFFIX, ".zip") and file.is_file()]
+    else:
+        raise DataError(f"{root}: there is no such file or folder")
+    for file in files:
+        if file.suffix == ".zip":
+            yield from (NtuFile(str(file), member) for member in member_names(file, (_SUFFIX,)))
+        elif not file.name.startswith("._"):  # what macOS leaves beside a file
+            yield NtuFile(str(file))
+
+
+def read_ntu60(file: NtuFile) -> RawSequence:
+    """Read one recording with its setup, camera, subject and replication."""
+    return _read(file, one_shot=False)
+
+
+def read_ntu120(file: NtuFile) -> RawSequence:
+    """Read one recording with its setup, camera, subject, replication and part in the one-shot protocol."""
+    return _read(file, one_shot=True)
+
+
+def _read(file: NtuFile, one_shot: bool) -> RawSequence:
+    name = file.stem
+    try:
+        fields = parse_name(name)
+        if file.member:
+            bodies = parse_skeleton(read_member(file.path, file.member), str(file))
+        else:
+            bodies = read_skeleton(file.path)
+    except DataError as error:
+        return RawSequence(str(file), name, error=str(error).removeprefix(f"{file}: "))
+    if one_shot:
+        fields["one_shot"] = one_shot_part(fields)
+    return RawSequence(str(file), name, bodies, label=fields.pop("action") - 1, columns=fields)
+
+
+def _guess(found: Iterable[NtuFile]) -> NtuSet:
+    for file in found:
+        try:
+            if not NTU60.contains(parse_name(file.stem)):
+                return NTU120
+        except DataError:
+            continue
+    return NTU60
+
+
+def _select(ntu: NtuSet, found: Iterable[NtuFile], source: Source) -> list[NtuFile]:
+    """The files to read, wrongly named ones among them; the others are noted in the source. Sorted by stem."""
+    chosen: list[NtuFile] = []
+    missing = ntu.missing
+    for file in found:
+        try:
+            ours = ntu.contains(parse_name(file.stem))
+        except DataError:
+            ours = True
+        if file.stem in missing:
+            source.left_out[_MISSING].append(file.stem)
+        elif not ours:
+            source.left_out[_FOREIGN].append(file.stem)
+        elif not chosen or chosen[-1].stem != file.stem:
+            chosen.append(file)
+        elif file.member and not chosen[-1].member:
+            source.left_out.setdefault(_TWICE, []).append(file.stem)
+        else:
+            source.bad.append((str(file), f"the same name as {chosen[-1]}"))
+    return chosen

@@ -1,0 +1,149 @@
+"""`prosl linear`, `semi` and `transfer`: what they print, the rows and the files they leave."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prosl_lightning import SkeletonDataModule
+from prosl_lightning.evaluation.classifier import load_classifier
+
+FILES = {"classifier.pt", "confusion.csv", "confusion.png", "per-class.csv"}
+
+
+@pytest.fixture
+def ckpt(fit, tmp_path) -> Path:
+    """A checkpoint of one epoch on `tiny_archive`, alone in a folder."""
+    assert fit("--trainer.max_epochs", 1).code == 0
+    path = tmp_path / "alone" / "last.ckpt"
+    path.parent.mkdir()
+    shutil.move(tmp_path / "run" / "checkpoints" / "last.ckpt", path)
+    return path
+
+
+def _rows(ckpt: Path) -> list[dict]:
+    return json.loads((ckpt.parent / "results.json").read_text())
+
+
+def test_linear_reports_the_last_epoch_and_names_the_best(prosl, ckpt, tiny_archive):
+    result = prosl("linear", "--ckpt", ckpt, "--data.root", tiny_archive, "--epochs", 16, "--seeds", 2)
+    assert result.code == 0, result.err
+    (row,) = _rows(ckpt)
+    numbers = row["numbers"]
+    assert (row["evaluation"], row["seeds"], row["protocol"]["milestones"]) == ("linear", [0, 1], [10, 14])
+    assert row["protocol"]["learning_rate"] == 2
+    assert numbers["top-1"] == pytest.approx((numbers["top-1 seed 0"] + numbers["top-1 seed 1"]) / 2, abs=1e-3)
+    spread = np.std([numbers["top-1 seed 0"], numbers["top-1 seed 1"]], ddof=1)
+    assert numbers["top-1 deviation"] == pytest.approx(spread, abs=1e-3)
+    assert numbers["best epoch on the test set"] >= numbers["top-1"]
+    for text in ("top-1", "best epoch on the test set", "calibration error"):
+        assert text in result.out
+    folder = ckpt.parent / "last-linear"
+    assert {file.name for file in folder.iterdir()} == FILES
+    classifier = load_classifier(folder / "classifier.pt")
+    assert classifier.class_names == ("a", "b", "c")
+    assert len(classifier.gallery_names) == 36
+    # The folder of a run is still known by its training checkpoints alone.
+    assert [file.name for file in ckpt.parent.rglob("*.ckpt")] == ["last.ckpt"]
+
+
+def test_several_checkpoints_are_reported_one_by_one_and_fused(prosl, fit, ckpt, tiny_archive):
+    bone = ("--data.stream", "bone", "--trainer.default_root_dir", "bone", "--trainer.max_epochs", 1)
+    assert fit(*bone).code == 0
+    second = Path(shutil.copy("bone/checkpoints/last.ckpt", ckpt.parent / "second.ckpt"))
+    both, arguments = f"[{ckpt}, {second}]", ("--data.root", tiny_archive, "--epochs", 4)
+    result = prosl("linear", "--ckpt", both, "--weights", "[0.6,0.4]", *arguments)
+    assert result.code == 0, result.err
+    one, two, fused = _rows(ckpt)
+    assert [len(row["checkpoints"]) for row in (one, two, fused)] == [1, 1, 2]
+    assert [row["protocol"]["stream"] for row in (one, two, fused)] == ["joint", "bone", "joint+bone"]
+    assert fused["protocol"]["weights"] == [0.6, 0.4]
+    assert "best epoch on the test set" not in fused["numbers"]
+    folders = {path.name: {file.name for file in path.iterdir()} for path in ckpt.parent.iterdir() if path.is_dir()}
+    assert folders == {"last-linear": FILES, "second-linear": FILES, "last-linear-fusion": FILES - {"classifier.pt"}}
+
+    # Both classifiers, asked again, give what was fused.
+    data = SkeletonDataModule(str(tiny_archive), "x-sub")
+    data.setup()
+    (batch,) = list(data.feature_dataloader("test"))
+    logits = [
+        load_classifier(ckpt.parent / f"{name}-linear" / "classifier.pt").predict(batch) for name in ("last", "second")
+    ]
+    for weights, row in (((1, 0), one), ((0, 1), two), ((0.6, 0.4), fused)):
+        mixed = weights[0] * logits[0] + weights[1] * logits[1]
+        top1 = 100 * float((mixed.argmax(dim=1) == batch.label).double().mean())
+        assert row["numbers"]["top-1"] == pytest.approx(top1, abs=1e-3)
+
+    code, _, err = prosl("linear", "--ckpt", both, "--weights", "[1]", *arguments)
+    assert (code, err) == (
+        2, "prosl linear: error: weights are [1.0] for 2 checkpoints: one each, none negative, not all zero\n",
+    )  # fmt: skip
+    assert "no checkpoint is given" in prosl("linear", "--ckpt", "[]", *arguments).err
+
+
+def test_semi_fine_tunes_with_few_labels(prosl, ckpt, tiny_archive):
+    result = prosl(
+        "semi", "--ckpt", ckpt, "--data.root", tiny_archive, "--fraction", 0.1, "--seeds", 2, "--epochs", 3,
+        "--test_every", 2,
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    assert "3 of 36 training sequences are labelled" in result.out
+    (row,) = _rows(ckpt)
+    assert (row["evaluation"], row["seeds"]) == ("semi", [0, 1])
+    told = {"fraction": 0.1, "sampling": "random", "labelled": 3, "train_crop": [0.5, 1.0], "learning_rate": 0.01}
+    assert told.items() <= row["protocol"].items()
+    folder = ckpt.parent / "last-semi-0.1"
+    assert {file.name for file in folder.iterdir()} == FILES
+    assert len(load_classifier(folder / "classifier.pt").gallery_names) == 3
+
+    result = prosl(
+        "semi", "--ckpt", ckpt, "--data.root", tiny_archive, "--fraction", 0.1, "--sampling", "stratified",
+        "--seeds", 1, "--epochs", 1,
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    assert "3 of 36 training sequences are labelled\n" in result.out  # one of each class, so none is missing
+    for value in ("0", "2"):
+        code, _, err = prosl("semi", "--ckpt", ckpt, "--data.root", tiny_archive, "--fraction", value)
+        assert (code, f"fraction is {float(value)}; it must be above 0 and at most 1" in err) == (2, True)
+    code, _, err = prosl("semi", "--ckpt", ckpt, "--data.root", tiny_archive, "--fraction", "0.01")
+    assert (code, "0.01 of 36 labelled training sequences is none" in err) == (2, True)
+
+
+@pytest.mark.parametrize("finetune", [False, True])
+def test_transfer_to_another_body_model_says_what_it_did(prosl, ckpt, other_archive, finetune):
+    switch = ("--finetune",) if finetune else ()
+    result = prosl("transfer", "--ckpt", ckpt, "--data.root", other_archive, "--epochs", 2, *switch)
+    assert result.code == 0, result.err
+    (row,) = _rows(ckpt)
+    assert row["protocol"]["finetune"] is finetune
+    assert row["protocol"]["absent_joints"] == [
+        "spine_base", "spine_mid", "neck", "spine_shoulder", "left_hand_tip", "left_thumb", "right_hand_tip",
+        "right_thumb",
+    ]  # fmt: skip
+    assert row["protocol"]["unused_joints"] == ["hip_center", "spine", "shoulder_center"]
+    for line in (
+        "17 of the encoder's 25 joints are in the data, by name",
+        "bodies: 1 in the data, 2 in the encoder; the others are zero",
+    ):
+        assert line in result.out
+    folder = ckpt.parent / f"last-{'finetune' if finetune else 'transfer'}-{other_archive.name}"
+    assert {file.name for file in folder.iterdir()} == FILES
+    classifier = load_classifier(folder / "classifier.pt")
+    assert (classifier.layout.name, classifier.num_bodies, classifier.class_names) == ("kinect-v1", 1, ("a", "b"))
+
+
+def test_wrong_options_are_one_line(prosl, ckpt, tiny_archive):
+    for verb, option, message in (
+        ("linear", "--epochs=0", "epochs is 0; it must be at least 1"),
+        ("linear", "--seeds=0", "seeds is 0; it must be at least 1"),
+        ("transfer", "--data.protocol=x-nothing", "has no protocol 'x-nothing'; it has x-sub, x-view, all"),
+        ("transfer", "--data.protocol=all", "protocol 'all' of"),
+    ):
+        code, _, err = prosl(verb, "--ckpt", ckpt, "--data.root", tiny_archive, option)
+        assert code in (1, 2)
+        assert message in err
+        assert err.count("\n") == 1, err
