@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import pickle
 import re
@@ -40,6 +41,7 @@ def _hostile() -> list[bytes]:
         _Call(os.system, "touch executed"), _Call(subprocess.call, ["touch", "executed"]), _Call(eval, "1+1"),
         _Call(exec, "x = 1"), _Call(open, "executed", "w"), _Call(getattr, "", "upper"), _Call(bytearray, 1 << 33),
         _Call(np.ones, (1 << 28,)), _Call(np.load, "x.npy", None, True), _Call(__import__, "os"),
+        _Call(codecs.encode, "a", "punycode"), _Call(codecs.decode, b"a", "zip"),
     ]  # fmt: skip
     nested: object = ()
     for _ in range(3000):

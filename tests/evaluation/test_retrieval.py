@@ -113,11 +113,7 @@ def test_any_encoder_is_evaluated_by_a_trainer(tmp_path, stage):
 
 
 def test_a_prosl_module_is_evaluated_on_its_data_module(tmp_path, tiny_archive, tiny_options):
-    class Data(SkeletonDataModule):
-        def test_dataloader(self):
-            return self.feature_dataloader("test")
-
-    module, data = ProSLModule(**tiny_options), Data(str(tiny_archive), eval_batch_size=16)
+    module, data = ProSLModule(**tiny_options), SkeletonDataModule(str(tiny_archive), eval_batch_size=16)
     (logged,) = _trainer(tmp_path).test(KNNEvaluation(module), datamodule=data, verbose=False)
     expected = knn_measures(extract_tables(module, data))
     assert logged == pytest.approx({f"test/{name}": value for name, value in expected.items()}, abs=1e-4)

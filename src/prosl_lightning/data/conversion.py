@@ -150,29 +150,35 @@ def normalize_bodies(bodies: FloatArray, layout: SkeletonLayout, num_bodies: int
         ``(T, V, M, C)`` float32.
 
     Raises:
-        DataError: No frame, a value that is not finite, or nobody in any frame.
+        DataError: No frame, a value that is not finite or too large, or nobody in any frame.
         UsageError: The recipe is unknown.
     """
     if recipe not in NORMALIZATIONS:
         raise UsageError(f"normalize is '{recipe}'; expected {' or '.join(NORMALIZATIONS)}")
     if len(bodies) == 0:
         raise DataError("no frames")
-    finite = np.isfinite(bodies).all(axis=(1, 2, 3))
-    if not finite.all():
+    if not np.isfinite(bodies).all():
+        finite = np.isfinite(bodies).all(axis=(1, 2, 3))
         raise DataError(
             f"NaN or infinity in {int((~finite).sum())} of {len(bodies)} frames, first in frame {finite.argmin()}"
         )
-    if recipe == "crossclr":
-        chosen = normalize_crossclr(bodies, layout, num_bodies)
-    elif recipe != "none":
-        chosen = normalize_agcn(bodies, layout, num_bodies, upright=recipe == "upright")
-    else:
-        chosen = np.zeros((len(bodies), num_bodies, *bodies.shape[2:]), dtype=np.float32)
-        kept = min(num_bodies, bodies.shape[1])
-        chosen[:, :kept] = bodies[:, :kept]
+    with np.errstate(over="ignore", invalid="ignore"):  # absurd values end as infinity, which is refused below
+        chosen = _by_recipe(bodies, layout, num_bodies, recipe)
+    if not np.isfinite(chosen).all():
+        raise DataError(f"coordinates up to {np.abs(bodies).max():.3g} are too large to be normalised")
     if not chosen.any():
         raise DataError("nobody in any frame")
     return chosen.transpose(0, 2, 1, 3)
+
+
+def _by_recipe(bodies: FloatArray, layout: SkeletonLayout, num_bodies: int, recipe: str) -> NDArray[np.float32]:
+    if recipe == "crossclr":
+        return normalize_crossclr(bodies, layout, num_bodies)
+    if recipe != "none":
+        return normalize_agcn(bodies, layout, num_bodies, upright=recipe == "upright")
+    chosen = np.zeros((len(bodies), num_bodies, *bodies.shape[2:]), dtype=np.float32)
+    chosen[:, : bodies.shape[1]] = bodies[:, :num_bodies]
+    return chosen
 
 
 def normalize_sequence(sequence: RawSequence, layout: SkeletonLayout, num_bodies: int, recipe: str) -> Prepared:

@@ -184,6 +184,10 @@ class SkeletonDataModule(pl.LightningDataModule):
             dataset, batch_size=self.batch_size, sampler=sampler, drop_last=True, collate_fn=_as_is, num_workers=0
         )
 
+    def test_dataloader(self) -> DataLoader[SkeletonBatch]:
+        """The test set once, in order: for `trainer.test` of an evaluation."""
+        return self.feature_dataloader("test")
+
     def feature_dataloader(self, part: Literal["train", "test"] = "train") -> DataLoader[SkeletonBatch]:
         """Every sequence of the training (or test) set once, in order, not augmented."""
         rows = self.train_rows if part == "train" else self.test_rows

@@ -62,7 +62,8 @@ def read_json(file: Path) -> RawSequence:
         if file.stat().st_size > _MAX_BYTES:
             return RawSequence(str(file), file.stem, error=f"more than {_MAX_BYTES >> 20} MB")
         content = json.loads(file.read_bytes())
-        joints = np.array(content["skeletons"], dtype=np.float32)
+        with np.errstate(over="ignore"):  # infinity is refused later, with its frame
+            joints = np.array(content["skeletons"], dtype=np.float32)
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         return RawSequence(str(file), file.stem, error=f"not a json file with 'skeletons' ({reason})")
