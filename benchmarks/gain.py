@@ -21,7 +21,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ def corrupt(classes: Tensor, num_clusters: int, precision: float, seed: int) -> 
         kept = (low + high) / 2
         labels = torch.where(order < kept, classes, other)
         low, high = (kept, high) if pair_precision(labels, classes) < precision else (low, kept)
-    return labels
+    return torch.where(order < high, classes, other)
 
 
 class TrainingSide(SkeletonDataModule):
@@ -166,7 +166,7 @@ class Study:
         """The base method alone; evaluated untrained and at every fifth of the way."""
         o = self.options
         folder = self.runs / f"{self.name}{'-validate' * o.validate}-warm-{seed}"
-        marks = [round(o.warm_epochs * fifth / 5) for fifth in range(6)]
+        marks = sorted({round(o.warm_epochs * fifth / 5) for fifth in range(6)})
         before: Path | None = None
         for epochs in marks:
             path = folder / f"epoch-{epochs}.ckpt"
@@ -292,7 +292,7 @@ def _numbers(text: str) -> Iterator[int]:
         yield from range(int(first), int(last or first) + 1)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run what has no row yet: for every seed the warm-up, then the arms."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder of the archives, one folder a set")
@@ -313,7 +313,7 @@ def main() -> None:
     )
     parser.add_argument("--precision", default="bf16-mixed")
     parser.add_argument("--keep", action="store_true", help="keep the arms' checkpoints")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     silence_lightning()
     logging.getLogger(NAMESPACE).setLevel(logging.ERROR)

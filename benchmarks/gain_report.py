@@ -132,12 +132,12 @@ def _signed(mean: float, half: float) -> str:
     return f"{mean:+.1f}" if math.isnan(half) else f"{mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]"
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables of every comparable group and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", type=Path)
     parser.add_argument("--out", type=Path, help="folder for figures")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     rows = [json.loads(line) for line in options.rows.read_text().splitlines()]
     for number, found in enumerate(groups(rows).values()):
         name, settings = found[0]["set"], found[0]["settings"]

@@ -1,0 +1,69 @@
+"""benchmarks/gain.py and gain_report.py: arms start from one warm-up, nothing runs twice, differences are paired."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from prosl_lightning.data.synthetic import write_archive
+from prosl_lightning.prosl.diagnostics import pair_precision
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    yield importlib.import_module("gain"), importlib.import_module("gain_report")
+    for name in ("gain", "gain_report"):
+        sys.modules.pop(name, None)
+
+
+def test_labels_are_corrupted_to_the_precision_asked_for(scripts):
+    classes = torch.arange(10).repeat_interleave(100)
+    assert torch.equal(scripts[0].corrupt(classes, 10, 1.0, seed=0), classes)
+    for precision in (0.3, 0.6, 0.9):
+        labels = scripts[0].corrupt(classes, 10, precision, seed=0)
+        assert pair_precision(labels, classes) == pytest.approx(precision, abs=0.01)
+    at_random = scripts[0].corrupt(classes, 10, 0.0, seed=0)
+    assert pair_precision(at_random, classes) == pytest.approx(0.1, abs=0.02)
+
+
+def test_arms_go_on_from_one_warm_up_and_nothing_runs_twice(scripts, tmp_path, capsys):
+    gain, report = scripts
+    write_archive(tmp_path / "data" / "synthetic", num_samples=192, seed=0)
+    command = [
+        "--data", str(tmp_path / "data"), "--set", "synthetic", "--runs", str(tmp_path / "runs"), "--seeds", "0-1",
+        "--warm-epochs", "1", "--epochs", "1", "--drop", "1", "--precision", "32-true", "--clusters", "4",
+        "--arms", "plain", "labels-0.6", "prosl:importance_samples=2",
+        "--model", "base_args={hidden_size: 16, num_layers: 1}", "num_frames=8", "bank_size=64", "min_crop_frames=8",
+    ]  # fmt: skip
+    gain.main(command)
+    file = tmp_path / "runs" / "rows.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(row["seed"], row["arm"]) for row in rows] == [
+        (-1, "raw"),
+        *((seed, arm) for seed in (0, 1) for arm in ("warm-0", "warm-1", *command[19:22])),
+    ]
+    assert rows[4]["log"]["codebook/pair_precision"][0] == pytest.approx(0.6, abs=0.05)
+    assert all(0 <= row["knn"] <= 100 for row in rows)
+    before = file.read_text()
+    gain.main(command)
+    assert file.read_text() == before
+    capsys.readouterr()
+    report.main([str(file)])
+    printed = capsys.readouterr().out
+    expected = [rows[number]["knn"] - rows[number - 1]["knn"] for number in (4, 9)]
+    assert f"{np.mean(expected):+.1f} [" in next(line for line in printed.splitlines() if "labels-0.6" in line)
+
+
+def test_the_interval_is_student_s(scripts):
+    mean, half = scripts[1].interval([1.0, 2.0, 3.0, 4.0])
+    assert mean == 2.5
+    assert half == pytest.approx(3.182446 * np.std([1, 2, 3, 4], ddof=1) / 2, rel=1e-5)
