@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="wa
 def fuzz(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     yield importlib.import_module("fuzz")
-    for name in ("fuzz", "mutations"):
+    for name in ("fuzz", "fuzz_bases", "mutations"):
         sys.modules.pop(name, None)
 
 
@@ -65,7 +65,7 @@ def test_what_must_not_happen_is_found_and_kept(fuzz, tmp_path, monkeypatch, wha
 
 
 def test_a_case_follows_from_seed_and_number(fuzz, tmp_path):
-    bases = fuzz.make_ntu(tmp_path / "whole")
+    bases = fuzz.MAKERS["ntu"](tmp_path / "whole")
 
     def content(seed: int, number: int) -> list[bytes]:
         with fuzz.damaged(bases[0], seed, number, tmp_path) as (folder, _):

@@ -132,6 +132,14 @@ def test_empty_and_unpopulated_files(tmp_path):
         read_skeleton(tmp_path / "gone.skeleton")
 
 
+def test_a_file_too_large_for_a_recording_is_not_read(tmp_path):
+    path = tmp_path / "S001C001P001R001A001.skeleton"
+    with path.open("wb") as file:
+        file.truncate(ntu.MAX_BYTES + 1)
+    with pytest.raises(DataError, match=f"{path.name}: more than 50 MB, which no recording has"):
+        read_skeleton(path)
+
+
 def test_truncation_anywhere_is_found(skeleton_text, walker):
     text = skeleton_text(walker(2))
     last_token = len(text) - 3  # the file may end after its last number

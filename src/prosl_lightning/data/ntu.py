@@ -22,6 +22,7 @@ from prosl_lightning.errors import DataError
 NUM_JOINTS = 25
 MAX_BODIES = 4  # list positions that are read; the tracker may report more
 MAX_FRAMES = 100_000  # an hour at 30 frames a second: more is a damaged count
+MAX_BYTES = 50_000_000  # many times the longest recording's text
 _BODY_COLUMNS, _JOINT_COLUMNS = 10, 12
 # positions among the breaks of a body, counted from the end of its first token
 _LINE_ENDS = np.cumsum([_BODY_COLUMNS - 1, 1] + [_JOINT_COLUMNS] * NUM_JOINTS)
@@ -44,6 +45,8 @@ def read_skeleton(path: str | Path) -> FloatArray:
         DataError: The file cannot be read or is not such a text; names the file and the line.
     """
     try:
+        if Path(path).stat().st_size > MAX_BYTES:
+            raise DataError(f"{path}: more than {MAX_BYTES // 10**6} MB, which no recording has")
         content = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
