@@ -53,10 +53,9 @@ class ArchiveRows(Dataset[SkeletonBatch]):
         stored = np.asarray(self._archive.frames)  # slices of a memmap object take ten times as long
         size = stored[0].size
         flat = stored.reshape(-1)  # one long axis is copied fastest
-        joints = np.empty((len(offsets), lengths.max() * size), stored.dtype)
+        joints = np.zeros((len(offsets), lengths.max() * size), stored.dtype)
         for target, offset, length in zip(joints, (offsets * size).tolist(), (lengths * size).tolist(), strict=True):
             target[:length] = flat[offset : offset + length]
-            target[length:] = 0
         return torch.from_numpy(joints.reshape(len(offsets), -1, *stored.shape[1:]))
 
     def _gather(self, offsets: np.ndarray, lengths: np.ndarray) -> Tensor:
