@@ -28,11 +28,12 @@ from torch.utils.data import default_collate
 
 from prosl_lightning.allocator import keep_freed_memory
 from prosl_lightning.data.archive import Archive, ArchiveWriter
-from prosl_lightning.data.conversion import normalize_bodies, prepare_source
+from prosl_lightning.data.conversion import prepare_source
 from prosl_lightning.data.datamodule import ArchiveRows
 from prosl_lightning.data.ntu import parse_skeleton, read_skeleton
 from prosl_lightning.data.ntu_sets import NTU60
 from prosl_lightning.data.ntu_source import open_ntu
+from prosl_lightning.data.recipes import normalize_bodies
 from prosl_lightning.data.synthetic.raw import write_skeleton_files
 from prosl_lightning.skeleton import SkeletonLayout
 

@@ -31,9 +31,9 @@ import numpy as np
 from fuzz_bases import MAKERS, Base
 from mutations import mutate
 
-from prosl_lightning.data.conversion import normalize_bodies
 from prosl_lightning.data.formats import open_source
 from prosl_lightning.data.ntu import read_skeleton
+from prosl_lightning.data.recipes import normalize_bodies
 from prosl_lightning.errors import ProSLError
 
 SECONDS, MEGABYTES = 10.0, 1000

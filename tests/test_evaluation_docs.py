@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import json
 import re
 import shlex
 from pathlib import Path
@@ -47,12 +48,17 @@ def test_every_verb_named_exists():
     assert {"linear", "semi", "transfer", "knn", "embed", "predict", "table"} <= named <= set(VERBS)
 
 
-def test_python_code_runs(tmp_path, monkeypatch):
+def test_python_code_runs_and_ends_in_a_classifier_for_files(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     draw, layout = np.random.default_rng(0), SkeletonLayout.of("kinect-v1")
     protocols = {"x-view": {"column": "view", "train": [1, 2], "test": [3]}}
     with ArchiveWriter(
-        tmp_path / "data" / "nw-ucla", layout=layout, num_bodies=1, class_names=("a", "b"), protocols=protocols
+        tmp_path / "data" / "nw-ucla",
+        layout=layout,
+        num_bodies=1,
+        class_names=("a", "b"),
+        protocols=protocols,
+        recipe={"normalize": "agcn"},
     ) as writer:
         for i in range(99):
             writer.add(f"clip{i}", draw.normal(size=(20 + i % 9, 20, 1, 3)), label=i % 2, view=1 + i % 3)
@@ -74,3 +80,9 @@ def test_python_code_runs(tmp_path, monkeypatch):
     assert set(names["best"]) <= {"a", "b"}
     assert len(names["chosen"]) == 6
     assert torch.equal(names["logits"], names["semi"].predict(names["batch"]))
+    assert "prosl predict --ckpt semi.ckpt FILES" in TEXT
+    np.savez("mine.npz", joints=draw.normal(size=(9, 1, 20, 3)).astype(np.float32), lengths=np.array([9]))
+    capsys.readouterr()
+    assert main(["predict", "--ckpt", "semi.ckpt", "mine.npz", "--layout", "kinect-v1", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert {each["class"] for each in found["classes"]} == {"a", "b"}

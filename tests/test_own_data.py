@@ -20,7 +20,6 @@ PAGE = (Path(__file__).parents[1] / "docs" / "own-data.md").read_text(encoding="
 # What makes the page's training take seconds
 TINY = """
 trainer: {accelerator: cpu, max_epochs: 2, enable_progress_bar: false, log_every_n_steps: 1}
-data: {batch_size: 2}
 model:
   base: hico-gru
   base_args: {hidden_size: 8, num_layers: 1, projection_size: 8}
@@ -28,7 +27,6 @@ model:
   min_crop_frames: 8
   bank_size: 8
   semantic_start: 1
-  num_clusters: 4
   importance_samples: 2
   milestones: [2]
 """
@@ -39,7 +37,8 @@ def _blocks(kind: str) -> list[str]:
 
 
 def _commands() -> list[list[str]]:
-    return [shlex.split(line)[1:] for block in _blocks("bash") for line in block.splitlines()]
+    lines = "".join(_blocks("bash")).replace("\\\n", " ").splitlines()
+    return [shlex.split(line)[1:] for line in lines]
 
 
 @pytest.fixture

@@ -105,6 +105,11 @@ def test_ones_own_layout_from_data_and_from_a_file(tmp_path):
         ({"mirror": [["left_hand"]]}, "mirror must be a list of joint pairs"),
         ({"mirror": [["left_hand", "root"], ["root", "right_hand"]]}, "no joint in two of them"),
         ({"mirror": [["left_hand", "foot"]]}, "names joint 'foot'"),
+        ({"joints": [], "parents": []}, "has no joints"),
+        ({"center": []}, "a group of joints is empty; center, spine and shoulders need joints"),
+        ({"spine": [[], "left_hand"]}, "a group of joints is empty"),
+        ({"shoulders": ["left_hand", []]}, "a group of joints is empty"),
+        ({"unit": "millimetre"}, "unit is 'millimetre'; expected metre or normalised"),
     ],
 )
 def test_wrong_layouts_are_refused(change, message):

@@ -44,12 +44,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line without the program's name; None takes the process's.
 
     Returns:
-        Exit code: 0 done, 1 an error in data or files, 2 an error in the command line.
+        Exit code: 0 done, 1 an error in data or files, 2 an error in the command line, 130 interrupted, 141 nobody
+        reads the output any more (`prosl ... | head`).
 
     Raises:
         SystemExit: After a verb's `--help` (0), and where the verb's parser found the error (2).
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        try:
+            return _run(list(sys.argv[1:] if arguments is None else arguments))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+        return 141
+
+
+def _run(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())
         return 0

@@ -14,6 +14,7 @@ import yaml
 from prosl_lightning.errors import DataError, UsageError
 
 _KEYS = ("joints", "parents", "center", "spine", "shoulders")
+UNITS = ("metre", "normalised")
 
 # A place of the body and what else it is called; the first that a layout has counts.
 SAME_PLACE: Mapping[str, tuple[str, ...]] = {
@@ -119,10 +120,7 @@ class SkeletonLayout:
         missing = [key for key in _KEYS if key not in spec]
         if missing:
             raise DataError(f"layout '{name}' lacks {', '.join(missing)}; it needs {', '.join(_KEYS)}")
-        for key in ("joints", "parents"):
-            if not isinstance(spec[key], list | tuple):
-                raise DataError(f"layout '{name}': {key} must be a list, found {spec[key]!r}")
-        joints = tuple(str(joint) for joint in spec["joints"])
+        joints = _joint_names(name, spec)
         index = {joint: i for i, joint in enumerate(joints)}
 
         def find(joint: Any) -> int:
@@ -132,7 +130,10 @@ class SkeletonLayout:
             return found
 
         def group(value: Any) -> tuple[int, ...]:
-            return tuple(find(joint) for joint in (value if isinstance(value, list | tuple) else [value]))
+            found = tuple(find(joint) for joint in (value if isinstance(value, list | tuple) else [value]))
+            if not found:
+                raise DataError(f"layout '{name}': a group of joints is empty; center, spine and shoulders need joints")
+            return found
 
         def mirror_pairs() -> tuple[tuple[int, int], ...]:
             pairs = [group(pair) for pair in spec["mirror"]] if isinstance(spec["mirror"], list | tuple) else [()]
@@ -147,8 +148,6 @@ class SkeletonLayout:
                 raise DataError(f"layout '{name}': {key} must be two groups of joints, found {spec[key]!r}")
             return group(spec[key][0]), group(spec[key][1])
 
-        if len(index) != len(joints):
-            raise DataError(f"layout '{name}' has a joint name twice")
         parents = tuple(find(parent) for parent in spec["parents"])
         if len(parents) != len(joints):
             raise DataError(
@@ -158,7 +157,7 @@ class SkeletonLayout:
             raise DataError(f"layout '{name}': the parents of joint '{joints[circle]}' lead back to it and to no root")
         return cls(
             name, joints, parents, group(spec["center"]), pair("spine"), pair("shoulders"),
-            str(spec.get("unit", "metre")), mirror_pairs() if spec.get("mirror") is not None else None,
+            _unit(name, spec), mirror_pairs() if spec.get("mirror") is not None else None,
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
@@ -203,6 +202,25 @@ def _from_yaml(name: str, text: str, source: str) -> SkeletonLayout:
     if not isinstance(spec, dict):
         raise DataError(f"{source}: expected a mapping with {', '.join(_KEYS)}")
     return SkeletonLayout._from_mapping(str(spec.get("name", name)), spec)
+
+
+def _joint_names(name: str, spec: Mapping[str, Any]) -> tuple[str, ...]:
+    for key in ("joints", "parents"):
+        if not isinstance(spec[key], list | tuple):
+            raise DataError(f"layout '{name}': {key} must be a list, found {spec[key]!r}")
+    joints = tuple(str(joint) for joint in spec["joints"])
+    if not joints:
+        raise DataError(f"layout '{name}' has no joints")
+    if len(set(joints)) != len(joints):
+        raise DataError(f"layout '{name}' has a joint name twice")
+    return joints
+
+
+def _unit(name: str, spec: Mapping[str, Any]) -> str:
+    unit = str(spec.get("unit", UNITS[0]))
+    if unit not in UNITS:
+        raise DataError(f"layout '{name}': unit is '{unit}'; expected {' or '.join(UNITS)} (convert the coordinates)")
+    return unit
 
 
 def _circle(parents: tuple[int, ...]) -> int | None:

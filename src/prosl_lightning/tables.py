@@ -23,3 +23,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         return "  ".join(parts).rstrip()
 
     return "\n".join([line(header), "  ".join("-" * width for width in widths), *map(line, cells)])
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number and what it counts.
+
+    Example:
+        >>> counted(1, "body", "bodies"), counted(2, "body", "bodies"), counted(0, "class", "classes")
+        ('1 body', '2 bodies', '0 classes')
+    """
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"

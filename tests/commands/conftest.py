@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -78,3 +79,13 @@ def other_archive(tmp_path_factory) -> Path:
         for i in range(24):
             writer.add(f"clip{i}", draw.normal(size=(20, 20, 1, 3)), label=i % 2, subject=i % 3)
     return root
+
+
+@pytest.fixture
+def ckpt(fit, tmp_path) -> Path:
+    """A checkpoint of one epoch on `tiny_archive`, alone in a folder."""
+    assert fit("--trainer.max_epochs", 1).code == 0
+    path = tmp_path / "alone" / "last.ckpt"
+    path.parent.mkdir()
+    shutil.move(tmp_path / "run" / "checkpoints" / "last.ckpt", path)
+    return path

@@ -10,19 +10,15 @@ import numpy as np
 import pytest
 
 from prosl_lightning import SkeletonDataModule
+from prosl_lightning.commands.classify import folder_name
+from prosl_lightning.commands.evaluate import DataOptions
+from prosl_lightning.commands.linear import linear
+from prosl_lightning.errors import DataError
 from prosl_lightning.evaluation.classifier import load_classifier
+from prosl_lightning.evaluation.linear import LINEAR
+from prosl_lightning.evaluation.semi import FINE_TUNING
 
 FILES = {"classifier.pt", "confusion.csv", "confusion.png", "per-class.csv"}
-
-
-@pytest.fixture
-def ckpt(fit, tmp_path) -> Path:
-    """A checkpoint of one epoch on `tiny_archive`, alone in a folder."""
-    assert fit("--trainer.max_epochs", 1).code == 0
-    path = tmp_path / "alone" / "last.ckpt"
-    path.parent.mkdir()
-    shutil.move(tmp_path / "run" / "checkpoints" / "last.ckpt", path)
-    return path
 
 
 def _rows(ckpt: Path) -> list[dict]:
@@ -34,6 +30,8 @@ def test_linear_reports_the_last_epoch_and_names_the_best(prosl, ckpt, tiny_arch
     assert result.code == 0, result.err
     (row,) = _rows(ckpt)
     numbers = row["numbers"]
+    assert [run["top-1"] for run in row["runs"]] == [numbers["top-1 seed 0"], numbers["top-1 seed 1"]]
+    assert {"best epoch on the test set", "calibration error"} <= row["runs"][1].keys()
     assert (row["evaluation"], row["seeds"], row["protocol"]["milestones"]) == ("linear", [0, 1], [10, 14])
     assert row["protocol"]["learning_rate"] == 2
     assert numbers["top-1"] == pytest.approx((numbers["top-1 seed 0"] + numbers["top-1 seed 1"]) / 2, abs=1e-3)
@@ -42,7 +40,8 @@ def test_linear_reports_the_last_epoch_and_names_the_best(prosl, ckpt, tiny_arch
     assert numbers["best epoch on the test set"] >= numbers["top-1"]
     for text in ("top-1", "best epoch on the test set", "calibration error"):
         assert text in result.out
-    folder = ckpt.parent / "last-linear"
+    folder = ckpt.parent / "last-linear-tiny-x-sub-epochs-16"
+    assert row["files"] == str(folder)
     assert {file.name for file in folder.iterdir()} == FILES
     classifier = load_classifier(folder / "classifier.pt")
     assert classifier.class_names == ("a", "b", "c")
@@ -64,14 +63,19 @@ def test_several_checkpoints_are_reported_one_by_one_and_fused(prosl, fit, ckpt,
     assert fused["protocol"]["weights"] == [0.6, 0.4]
     assert "best epoch on the test set" not in fused["numbers"]
     folders = {path.name: {file.name for file in path.iterdir()} for path in ckpt.parent.iterdir() if path.is_dir()}
-    assert folders == {"last-linear": FILES, "second-linear": FILES, "last-linear-fusion": FILES - {"classifier.pt"}}
+    assert folders == {
+        "last-linear-tiny-x-sub-epochs-4": FILES,
+        "second-linear-tiny-x-sub-epochs-4": FILES,
+        "last+second-linear-tiny-x-sub-joint+bone-epochs-4-weights-0.6-0.4": FILES - {"classifier.pt"},
+    }
 
     # Both classifiers, asked again, give what was fused.
     data = SkeletonDataModule(str(tiny_archive), "x-sub")
     data.setup()
     (batch,) = list(data.feature_dataloader("test"))
     logits = [
-        load_classifier(ckpt.parent / f"{name}-linear" / "classifier.pt").predict(batch) for name in ("last", "second")
+        load_classifier(ckpt.parent / f"{name}-linear-tiny-x-sub-epochs-4" / "classifier.pt").predict(batch)
+        for name in ("last", "second")
     ]
     for weights, row in (((1, 0), one), ((0, 1), two), ((0.6, 0.4), fused)):
         mixed = weights[0] * logits[0] + weights[1] * logits[1]
@@ -80,7 +84,7 @@ def test_several_checkpoints_are_reported_one_by_one_and_fused(prosl, fit, ckpt,
 
     code, _, err = prosl("linear", "--ckpt", both, "--weights", "[1]", *arguments)
     assert (code, err) == (
-        2, "prosl linear: error: weights are [1.0] for 2 checkpoints: one each, none negative, not all zero\n",
+        2, "prosl linear: error: weights are [1.0] for 2 checkpoints: one each, finite, none negative, not all zero\n",
     )  # fmt: skip
     assert "no checkpoint is given" in prosl("linear", "--ckpt", "[]", *arguments).err
 
@@ -96,7 +100,7 @@ def test_semi_fine_tunes_with_few_labels(prosl, ckpt, tiny_archive):
     assert (row["evaluation"], row["seeds"]) == ("semi", [0, 1])
     told = {"fraction": 0.1, "sampling": "random", "labelled": 3, "train_crop": [0.5, 1.0], "learning_rate": 0.01}
     assert told.items() <= row["protocol"].items()
-    folder = ckpt.parent / "last-semi-0.1"
+    folder = ckpt.parent / "last-semi-0.1-tiny-x-sub-epochs-3"
     assert {file.name for file in folder.iterdir()} == FILES
     assert len(load_classifier(folder / "classifier.pt").gallery_names) == 3
 
@@ -129,10 +133,61 @@ def test_transfer_to_another_body_model_says_what_it_did(prosl, ckpt, other_arch
         "bodies: 1 in the data, 2 in the encoder; the others are zero",
     ):
         assert line in result.out
-    folder = ckpt.parent / f"last-{'finetune' if finetune else 'transfer'}-{other_archive.name}"
+    folder = ckpt.parent / f"last-{'finetune' if finetune else 'transfer'}-other-x-sub-epochs-2"
     assert {file.name for file in folder.iterdir()} == FILES
     classifier = load_classifier(folder / "classifier.pt")
     assert (classifier.layout.name, classifier.num_bodies, classifier.class_names) == ("kinect-v1", 1, ("a", "b"))
+
+
+def test_a_damaged_results_file_is_found_before_training(prosl, ckpt, tiny_archive, monkeypatch):
+    def never(*_):
+        raise AssertionError("it was trained")
+
+    monkeypatch.setattr("prosl_lightning.commands.linear.train_head", never)
+    (ckpt.parent / "results.json").write_text("{")
+    code, _, err = prosl("linear", "--ckpt", ckpt, "--data.root", tiny_archive)
+    assert (code, "results.json is damaged" in err) == (1, True)
+
+
+def test_the_classifier_is_there_before_the_row_and_the_row_before_the_screen(prosl, ckpt, tiny_archive, monkeypatch):
+    folder = ckpt.parent / "last-linear-tiny-x-sub-epochs-2"
+
+    def fails(*_):
+        assert {file.name for file in folder.iterdir()} == FILES
+        raise DataError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("prosl_lightning.commands.evaluate.append_result", fails)
+        code, out, err = prosl("linear", "--ckpt", ckpt, "--data.root", tiny_archive, "--epochs", 2)
+    assert (code, "no space left" in err, "best epoch on the test set" in out) == (1, True, True)
+
+    def closed(*_, **__):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", closed)
+    with pytest.raises(BrokenPipeError):
+        linear(ckpt=str(ckpt), data=DataOptions(str(tiny_archive)), epochs=2)
+    assert len(_rows(ckpt)) == 1
+
+
+def test_no_two_evaluations_share_a_folder(tiny_archive, tmp_path):
+    data = SkeletonDataModule(str(tiny_archive), "x-view")
+    data.setup()
+    usual = LINEAR.to_plain() | {"precision": "float32"}
+    names = {
+        folder_name("linear", ["a/last.ckpt"], data, usual): "last-linear-tiny-x-view",
+        folder_name("linear", ["last.ckpt"], data, usual | {"precision": "bfloat16"}):
+            "last-linear-tiny-x-view-precision-bfloat16",
+        folder_name("linear", ["last.ckpt"], data, usual | {"epochs": 1000, "milestones": [625, 875]}):
+            "last-linear-tiny-x-view-epochs-1000",
+        folder_name("linear", ["last.ckpt"], data, usual | {"epochs": 1000}):
+            "last-linear-tiny-x-view-epochs-1000-milestones-50-70",
+        folder_name("semi", ["last.ckpt"], data, FINE_TUNING.to_plain() | {"fraction": 0.1, "sampling": "stratified"}):
+            "last-semi-0.1-tiny-x-view-sampling-stratified",
+        folder_name("transfer", ["last.ckpt"], data, FINE_TUNING.to_plain() | {"finetune": True}):
+            "last-finetune-tiny-x-view",
+    }  # fmt: skip
+    assert list(names) == list(names.values())
 
 
 def test_wrong_options_are_one_line(prosl, ckpt, tiny_archive):

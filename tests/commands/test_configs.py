@@ -58,7 +58,7 @@ def test_a_packaged_transfer_runs(prosl, fit, tiny_archive):
         wanted, found = yaml.safe_load(packaged_configs()[name].read_text()), yaml.safe_load(parsed.out)
         assert wanted["data"].items() <= found["data"].items()
         assert {key: found[key] for key in wanted if key != "data"} == {k: v for k, v in wanted.items() if k != "data"}
-        assert (found["epochs"], found["milestones"], found["finetune"]) == (80, [50, 70], False)
+        assert (found["epochs"], found["milestones"], found["finetune"]) == (80, None, False)
         # What stands beside the configuration wins, wherever it stands.
         result = prosl(
             "transfer", "--ckpt", "run/checkpoints/last.ckpt", "--epochs", 3, f"--config={name}.yaml",
@@ -68,6 +68,7 @@ def test_a_packaged_transfer_runs(prosl, fit, tiny_archive):
     first, second = json.loads(Path("run/checkpoints/results.json").read_text())
     assert first["protocol"] == second["protocol"]
     assert (first["evaluation"], first["protocol"]["split"], first["protocol"]["epochs"]) == ("transfer", "x-sub", 3)
+    assert first["protocol"]["milestones"] == [1, 2]  # they follow from the epochs
     assert "no configuration 'transfer-ntu61'" in prosl("transfer", "--config", "transfer-ntu61").err
 
 

@@ -254,6 +254,30 @@ def test_a_table_comes_as_markdown_or_csv(prosl, results):
     assert "1 other results are not in the CSV" in result.err
 
 
+def test_a_damaged_row_stops_its_own_file_only(prosl, results):
+    rows = json.loads(results.read_text())
+    other = Path("runs/b/results.json").absolute()
+    other.parent.mkdir()
+    other.write_text(json.dumps([rows[0], rows[1] | {"protocol": None}]))
+    result = prosl("table", 3)
+    assert (result.code, "66.7†" in result.out) == (0, True)
+    assert "warning: passed over: runs/b/results.json: row 2 lacks protocol; it was not written" in result.err
+    result = prosl("table", 3, other)
+    assert (result.code, result.err.count("\n")) == (1, 1)
+    assert "results.json: row 2 lacks protocol; " in result.err
+
+
+def test_a_classifier_that_knows_no_preparation_is_told_apart(prosl, checkpoint, raw):
+    module = ProSLModule.load_from_checkpoint(checkpoint, map_location="cpu")
+    save_classifier(LinearEvaluation(module, ("x", "y")), "bare.pt")
+    result = prosl("predict", "--ckpt", "bare.pt", raw, "--layout", "kinect-v2")
+    assert result.code == 2
+    assert "bare.pt does not say how its training data were normalised" in result.err
+    assert "give the classifier data=data.recipe" in result.err
+    result = prosl("predict", "--ckpt", ".", raw)
+    assert result.err == "prosl predict: error: . is a folder, not a classifier\n"
+
+
 def test_the_paper_stands_alone_where_there_are_no_results(prosl):
     result = prosl("table", 1)
     assert result.code == 0

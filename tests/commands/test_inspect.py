@@ -86,10 +86,16 @@ def test_wrong_use(synthetic, capsys, tmp_path):
     assert (code, "which knows its layout" in err) == (2, True)
     code, _, err = _inspect(capsys, tmp_path / "nothing")
     assert (code, len(err.splitlines()) <= 3, "nothing" in err) == (1, True, True)
+    write_skeleton_files(tmp_path / "ntu", num_samples=2)
+    code, _, err = _inspect(capsys, tmp_path / "ntu", "--layout", "sbu-15")
+    wanted = f"layout 'sbu-15' does not fit {tmp_path}/ntu: format ntu60 has 'kinect-v2'; leave it out\n"
+    assert (code, err) == (2, f"prosl inspect: error: {wanted}")
+    assert _inspect(capsys, tmp_path / "ntu", "--layout", "kinect-v2")[0] == 0
     (tmp_path / "raw").mkdir()
     code, _, err = _inspect(capsys, tmp_path / "raw", "--verify")
     assert (code, "raw files have no checksums" in err) == (2, True)
-    code, _, err = _inspect(capsys, synthetic, "--sheet", tmp_path / "no" / "sheet.png")
+    code, out, err = _inspect(capsys, synthetic, "--sheet", tmp_path / "no" / "sheet.png")
+    assert "48 sequences" in out  # what could be found is told all the same
     assert (code, err) == (
         1,
         f"prosl inspect: error: {tmp_path}/no/sheet.png: the sheet cannot be written (No such file or directory)\n",

@@ -34,6 +34,9 @@ def test_one_and_several_checkpoints_are_judged(prosl, fit, tiny_archive, tmp_pa
     found = prosl("knn", "--ckpt", files[0], "--data.root", tiny_archive, "--clusters", "classes")
     row = json.loads((tmp_path / files[0]).with_name("results.json").read_text())[-1]
     assert (found.code, row["protocol"]["clusters"], row["seeds"]) == (0, 3, [0])
+    assert row["protocol"]["clustering"]["algorithm"] == "spherical k-means"
+    assert (row["protocol"]["metric"], row["protocol"]["vote"]) == ("cosine", "majority, then the lowest label")
+    assert row["protocol"]["ties"] == "the lowest index among cosines within 1e-06 of the largest"
     assert 100 / 3 <= row["numbers"]["clustering accuracy"] <= 100
     found = prosl("knn", "--ckpt", files[0], "--data.root", tiny_archive, "--clusters", 13)
     assert (found.code, found.err.count("\n")) == (2, 1)

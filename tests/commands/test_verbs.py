@@ -80,6 +80,19 @@ def test_a_terminated_prepare_leaves_nothing_and_a_killed_one_is_cleared_by_the_
         assert len(left) == (1 if stop == signal.SIGKILL else 0), left
 
 
+@pytest.mark.parametrize("arguments", [[], ["inspect", "--json"], ["configs"], ["configs", "ntu60"]])
+def test_a_reader_that_closes_the_pipe_is_no_error(tiny_archive, tmp_path, arguments):
+    if arguments[:1] == ["inspect"]:
+        arguments = [*arguments, str(tiny_archive)]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-m", "prosl_lightning", *arguments], stdout=pipe, stderr=subprocess.PIPE, timeout=60
+        )
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 @pytest.mark.parametrize("content", ["{bad", json.dumps({"not": "a list"})])
 def test_a_damaged_results_file_is_named_and_kept(tmp_path, content):
     (tmp_path / "results.json").write_text(content)

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from prosl_lightning.data.synthetic.raw import write_skeleton_files
+
 HELP = "`prosl fit --help` lists all options"
 
 
@@ -82,6 +84,25 @@ def test_no_data_are_named(prosl):
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(fit, arguments, code, message):
     _check(fit(*arguments.split()), code, "prosl fit: error: ", message)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("ntu61", "prosl prepare: error: there is no 'ntu61'; did you mean ntu60?"),
+        ("xyz", "prosl prepare: error: there is no 'xyz'; choose ntu60, ntu120, pku1, pku2, arrays, pool"),
+    ],
+)
+def test_a_misspelt_subcommand(prosl, name, message):
+    _check(prosl("prepare", name, "raw", "--out", "o"), 2, message, "`prosl prepare --help` lists all options")
+
+
+def test_a_body_model_that_the_files_cannot_have(prosl, tmp_path):
+    write_skeleton_files(tmp_path / "raw", num_samples=2)
+    result = prosl("prepare", "arrays", "raw", "--layout", "sbu-15", "--out", "o")
+    _check(result, 2, "layout 'sbu-15' does not fit raw: format ntu60 has 'kinect-v2'; leave it out")
+    _check(prosl("prepare", "arrays", "raw", "--num_bodies", 10**9, "--out", "o"), 2, "expected 1 to 100")
+    assert not (tmp_path / "o").exists()
 
 
 @pytest.fixture

@@ -120,6 +120,12 @@ def _flip_last_byte(path: Path) -> None:
         (lambda root: _edit_meta(root, layout={}), "meta.json: incomplete or damaged .*joints"),
         (lambda root: _edit_meta(root, layout={"joints": list("abcdefghijklmno")}), "layout 'unnamed' lacks parents"),
         (lambda root: _edit_meta(root, index=3), "meta.json: incomplete or damaged"),
+        (
+            lambda root: _edit_meta(root, protocols={"mine": {"column": "nix", "train": [1]}}),
+            "meta.json: protocol 'mine' splits by column 'nix'; the index has subject, camera; prepare it again",
+        ),
+        (lambda root: _edit_meta(root, protocols={"mine": {"column": "camera"}}), "meta.json: protocol 'mine' is"),
+        (lambda root: _edit_meta(root, protocols={"mine": 3}), "meta.json: incomplete or damaged"),
         (lambda root: _flip_last_byte(root / "index.npy"), "index.npy: wrong checksum"),
         (lambda root: os.truncate(root / "frames.npy", 1000), "frames.npy: 1000 bytes, expected 6068: truncated"),
         (lambda root: os.truncate(root / "index.npy", 100), "index.npy: wrong checksum"),
@@ -163,6 +169,16 @@ def test_a_bad_sequence_is_refused_and_leaves_nothing(tmp_path, joints, label, m
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_label_that_no_class_can_have_is_refused(tmp_path):
+    with ArchiveWriter(tmp_path / "set", layout=LAYOUT, num_bodies=2) as writer:
+        writer.add("a", _clips()[0], label=1_000_000)
+        with pytest.raises(
+            DataError, match="b: label 100000000000, expected classes counted from 0, at most 1,000,000"
+        ):
+            writer.add("b", _clips()[1], label=10**11)
+    assert Archive.open(tmp_path / "set").labels.tolist() == [1_000_000]
+
+
 def test_a_refused_sequence_does_not_harm_the_others(tmp_path):
     with ArchiveWriter(tmp_path / "set", layout=LAYOUT, num_bodies=2) as writer:
         writer.add("a", _clips()[0])
@@ -180,6 +196,8 @@ def test_wrong_use_of_the_writer(tmp_path):
         ArchiveWriter(root, layout=LAYOUT, num_bodies=2, dtype="float64")
     with pytest.raises(UsageError, match="num_bodies is 0"):
         ArchiveWriter(root, layout=LAYOUT, num_bodies=0)
+    with pytest.raises(UsageError, match="num_bodies is 1000000000; expected 1 to 100"):
+        ArchiveWriter(root, layout=LAYOUT, num_bodies=10**9)
     for rule in (
         {"column": "subject"},
         {"train": [1]},

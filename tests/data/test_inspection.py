@@ -14,6 +14,7 @@ from prosl_lightning.data import inspection as module
 from prosl_lightning.data.archive import Archive, ArchiveWriter
 from prosl_lightning.data.inspection import inspect_archive, inspect_source
 from prosl_lightning.data.inspection_summary import summarize
+from prosl_lightning.data.ntu_sets import NTU60
 from prosl_lightning.data.source import RawSequence, Source
 from prosl_lightning.errors import DataError
 from prosl_lightning.skeleton import SkeletonLayout
@@ -132,6 +133,7 @@ def test_faults_name_their_sequences(tmp_path):
     assert (second["never_there"], second["absent_frames"]) == (6, absent)
     assert second["absent_share"] == pytest.approx(absent / found["frames"], abs=1e-6)
     assert found["faults"]["nonfinite_values"]["count"] == found["faults"]["stuck_joints"]["count"] == 0
+    assert [(item["name"], item["most"]) for item in found["unusual"]] == [("clip7", "frames without anybody")]
     drifting = [item for item in found["bone_drift"] if item["drifting_sequences"]]
     assert all("left_hand" in item["bone"] or "left_elbow" in item["bone"] for item in drifting)
 
@@ -181,6 +183,42 @@ def test_raw_sequences_are_read_one_at_a_time_and_not_kept():
     assert len(inspect_source(_source(range(1100), read))) == 1100
 
 
+def test_sizes_of_known_sets_are_told_of_their_archives_too(tmp_path):
+    writer = ArchiveWriter(
+        tmp_path / "set",
+        layout=SkeletonLayout.of("kinect-v2"),
+        num_bodies=1,
+        class_names=NTU60.class_names,
+        protocols={"x-sub": NTU60.protocols["x-sub"], "mine": {"column": "subject", "train": [2]}},
+    )
+    with writer:
+        writer.add("a", np.ones((20, 25, 1, 3)) * np.arange(25)[:, None, None], label=3, subject=1)
+    protocols = summarize(inspect_archive(Archive.open(tmp_path / "set")))["protocols"]
+    assert {name: found["official"] for name, found in protocols.items()} == {"x-sub": [40091, 16487], "mine": None}
+
+
+def test_absurd_labels_are_counted_without_a_place_for_each_below_them():
+    def read(number: int) -> RawSequence:
+        return RawSequence(str(number), str(number), _clips()[number], label=(10**11, 2, 5)[number % 3])
+
+    found = summarize(inspect_source(_source(range(9), read)))["classes"]["sequences"]
+    assert [(item["name"], item["sequences"]) for item in found] == [
+        ("wave", 0), ("bow", 0), ("never", 3), ("5", 3), ("100000000000", 3),
+    ]  # fmt: skip
+
+
+def test_no_more_strips_are_kept_than_a_sheet_shows(tmp_path):
+    clip = _clips()[0]
+    source = _source(range(200), lambda number: RawSequence(str(number), str(number), clip, label=2 * number))
+    strips = inspect_source(source).strips
+    assert [strip.label for strip in strips] == list(range(0, 360, 2))
+    with ArchiveWriter(tmp_path / "set", layout=LAYOUT, num_bodies=2) as writer:
+        for number in range(200):
+            writer.add(str(number), clip[:5].transpose(0, 2, 1, 3), label=2 * number)
+    strips = inspect_archive(Archive.open(tmp_path / "set")).strips
+    assert [strip.label for strip in strips] == list(range(0, 360, 2))
+
+
 def test_nothing_to_read_is_an_error():
     with pytest.raises(DataError, match="raw: none of 2 sequences can be read; the first: file11: wrongly named"):
         inspect_source(_source(range(9, 11)))
@@ -226,3 +264,6 @@ def test_the_real_sets_have_no_stuck_joints_and_some_jumps(shared_folder):
     assert (found["sequences"], found["frames"], found["format"]) == (23, 1901, "ntu60")
     assert found["faults"]["stuck_joints"]["count"] == found["faults"]["nonfinite_values"]["count"] == 0
     assert found["faults"]["jumps"]["found"][0]["name"] == "S017C003P020R002A055"  # two people embrace
+    assert found["unusual"][0]["name"] == "S017C003P020R002A055"
+    assert len(found["unusual"]) < 12
+    assert found["faults"]["drifting_bones"]["sequences"] < 12  # in every one some bone varies by more than 25 %

@@ -108,7 +108,7 @@ JOINT = b"1 2 3 4 5 6 7 8 9 10 11 12"
         (5, JOINT.replace(b"2", b"nan", 1), "line 5 .*expected finite numbers"),
         (5, JOINT.replace(b"2", b"-inf", 1), "line 5 .*expected finite numbers"),
         (5, JOINT.replace(b"2", b"1e999", 1), "line 5 .*expected finite numbers"),
-        (5, b"\xff\xfe\x00", "line 5 .*1 columns"),
+        (5, b"\xff\xfe\x00", "line 5 .*1 column,"),
     ],
 )
 def test_damage_is_named_with_its_line(skeleton_text, walker, number, content, message):
@@ -158,6 +158,25 @@ def test_counts_do_not_decide_how_much_memory_is_taken(skeleton_text, walker):
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "text", [b"1" + b" " * 3_000_000, b"1\n" * 1_000_000, b"\n" * 2_000_000 + b"1", b"0 " * 1_000_000]
+)
+def test_blanks_and_short_lines_take_no_more_memory_than_a_few_times_the_text(text):
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError):
+            parse_skeleton(text)
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(text)
+    finally:
+        tracemalloc.stop()
+
+
+def test_few_bytes_do_not_make_a_huge_array(skeleton_text, walker):
+    (body,) = skeleton_text(walker(1)).split(b"\n", 2)[2:]
+    with pytest.raises(DataError, match="99999 cannot be the frame count"):
+        parse_skeleton(b"99999\n" + b"1\n" + body + b"0\n" * 99_998)
 
 
 @settings(max_examples=150, deadline=None)

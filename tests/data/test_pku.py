@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -107,8 +109,8 @@ def test_a_clip_that_was_cut_out(tmp_path):
     ("change", "message"),
     [
         (lambda text: "", "empty file"),
-        (lambda text: text[:1000], "line 3[0-9]: 1 columns|truncated: ends within a frame"),
-        (lambda text: "5" + text[1:], "6 frames, but its first line says 5"),
+        (lambda text: text[:1000], "line 3[0-9]: 1 column,|truncated: ends within a frame"),
+        (lambda text: "5" + text[1:], r"goes on after line \d+, but its first line says 5 frames"),
         (lambda text: text.replace("\n2\n6 ", "\n3\n6 "), "line 2: 3 cannot be a body count"),
         (lambda text: text.replace("\n25\n", "\n20\n"), "line 4: 20 cannot be the joint count"),
         (lambda text: text.replace("6 1 0 0", "6 1 0", 1), "line 3: 9 columns, expected the 10 numbers about a body"),
@@ -121,6 +123,41 @@ def test_a_damaged_clip(tmp_path, change, message):
     path.write_text(change(cut_clip(FRAMES)))
     with pytest.raises(DataError, match=f"L003.skeleton: ({message})"):
         read_clip(path)
+
+
+def _peak(work) -> int:
+    """Bytes that a call takes at most; it must end in an error of ours."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError):
+            work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("text", [b"1000000\n" + b"0\n" * 300_000, b"60000\n" * 3, b"5\n" + b"0\n" * 300_000])
+def test_a_clip_of_more_frames_than_there_can_be_takes_no_memory(tmp_path, text):
+    (tmp_path / "clip.skeleton").write_bytes(text)
+    assert (
+        _peak(lambda: read_clip(tmp_path / "clip.skeleton")) < 3 * len(text) + 21_000_000
+    )  # of which 20 are the buffer it is read into
+
+
+def test_lines_that_are_no_frames_take_no_memory():
+    lines = b"0\n" * 500_000
+    assert _peak(lambda: PkuVideo(lines, "v")) < 3 * len(lines)
+    wide = (LINES[0] + " 1" * 1_000_000 + "\n" + "x").encode()
+    np.testing.assert_array_equal(PkuVideo(wide).frames(0, 1)[0], FRAMES[0])
+    assert _peak(lambda: PkuVideo(wide).frames(0, 2)) < 10 * len(wide)
+
+
+def test_a_long_video_is_parsed_in_parts():
+    video = PkuVideo("\n".join(LINES * 400).encode())
+    np.testing.assert_array_equal(video.frames(5, 2395), np.tile(FRAMES, (400, 1, 1, 1))[5:2395])
+    damaged = PkuVideo("\n".join([*LINES * 300, "1 2", *LINES]).encode(), "v")
+    with pytest.raises(DataError, match="v: line 1801: 2 columns, expected 150 or more"):
+        damaged.frames(0, len(damaged))
 
 
 CLIP, VIDEO = cut_clip(FRAMES[:3]).encode(), "\n".join(LINES[:3]).encode()

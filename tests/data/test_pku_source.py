@@ -112,8 +112,8 @@ def test_split_files_are_used_where_there_are_any(raw, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("Training\n0002-L,0002-M\n", "1 lines of video names, expected two"),
-        ("Training\n0002-L,0002-M\nTest\n0300-L,0002-M\n", "1 videos train and test, e.g. 0002-M"),
+        ("Training\n0002-L,0002-M\n", "1 line of video names, expected two"),
+        ("Training\n0002-L,0002-M\nTest\n0300-L,0002-M\n", "on both sides: 1 video, e.g. 0002-M"),
         ("\xff", "cannot be read"),
     ],
 )
@@ -199,6 +199,14 @@ def test_clips_that_were_cut_out_beforehand(tmp_path):
     ]
     assert report.left_out == {"of the other phase": ["A001N002V001C001L001"]}
     assert pku2(str(root), out=str(tmp_path / "two")).splits["x-sub"] == (0, 1)
+
+
+def test_an_option_about_label_files_is_refused_where_there_are_none(tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "F002V001C042L003.skeleton").write_text(_cut_text(_video(0)[:10]))
+    with pytest.raises(UsageError, match="zero_based is about the frames in label files; .* are cut out already"):
+        pku1(str(tmp_path / "raw"), out=str(tmp_path / "o"), zero_based=True)
+    assert pku1(str(tmp_path / "raw"), out=str(tmp_path / "o")).num_sequences == 1
 
 
 def test_names():

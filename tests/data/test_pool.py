@@ -10,23 +10,30 @@ import pytest
 
 from prosl_lightning.cli import main
 from prosl_lightning.data.archive import Archive, ArchiveWriter
-from prosl_lightning.data.conversion import normalize_bodies
 from prosl_lightning.data.pool import pool
 from prosl_lightning.data.pool_layout import shared_layout
+from prosl_lightning.data.recipes import normalize_bodies
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.skeleton import SAME_PLACE, SkeletonLayout, packaged_layouts
 
 V1, V2 = SkeletonLayout.of("kinect-v1"), SkeletonLayout.of("kinect-v2")
 
 
-def _bodies(layout: SkeletonLayout, seed: int, bodies: int = 1) -> np.ndarray:
-    draw = np.random.default_rng(seed)
+def _bodies(layout: SkeletonLayout, seed: int, bodies: int = 1, people: int = 0) -> np.ndarray:
+    draw = np.random.default_rng([seed, people])
     rest = draw.normal(size=(bodies, layout.num_joints, 3)) + np.array([0, 0, 3])
     return rest + draw.normal(size=(5 + seed, bodies, layout.num_joints, 3)).cumsum(axis=0) * 0.02
 
 
 def _archive(
-    root: Path, layout: SkeletonLayout, *, recipe: str = "agcn", bodies: int = 1, labels: bool = True, **options
+    root: Path,
+    layout: SkeletonLayout,
+    *,
+    recipe: str = "agcn",
+    bodies: int = 1,
+    labels: bool = True,
+    people: int = 0,
+    **options,
 ) -> str:
     """Four sequences of four subjects, of which 1 and 3 train; the last belongs to neither side."""
     options = {"protocols": {"x-sub": {"column": "subject", "train": [1, 3], "test": [2]}}} | options
@@ -40,7 +47,7 @@ def _archive(
     )
     with writer:
         for row in range(4):
-            joints = normalize_bodies(_bodies(layout, row, bodies), layout, bodies, recipe)
+            joints = normalize_bodies(_bodies(layout, row, bodies, people), layout, bodies, recipe)
             writer.add(f"clip{row}", joints, label=row % 2 if labels else -1, subject=row + 1, take=0)
     return str(root)
 
@@ -50,7 +57,7 @@ def three(tmp_path) -> list[str]:
     return [
         _archive(tmp_path / "old", V1),
         _archive(tmp_path / "new", V2, bodies=2, labels=False),
-        _archive(tmp_path / "plain", V1, protocols={}),
+        _archive(tmp_path / "plain", V1, protocols={}, people=1),
     ]
 
 
@@ -83,6 +90,29 @@ def test_no_test_sequence_is_trained_on(three, tmp_path):
         own_train, own_test = archive.split(f"{name}/x-sub")
         assert (own_train.tolist(), own_test.tolist()) == ([start, start + 2], [start + 1])
         assert not set(own_test) & set(train)
+
+
+def test_recordings_that_are_in_two_archives_are_not_trained_on_where_one_tests_on_them(tmp_path, capsys):
+    """As with NTU-60 and NTU-120, of which the one is in the other: here the second archive trains on rows 1 and 3."""
+    other = {"x-set": {"column": "subject", "train": [2, 4], "test": [1, 3]}}
+    roots = [
+        _archive(tmp_path / "one", V2, dtype="float16"),
+        _archive(tmp_path / "two", V2, bodies=2, protocols=other, people=1),
+    ]
+    pool(roots, out=str(tmp_path / "apart"))
+    assert Archive.open(tmp_path / "apart").split("pool")[0].tolist() == [0, 2, 5, 7]  # like names, other motion
+    assert "not trained on" not in capsys.readouterr().err
+    roots[1] = _archive(tmp_path / "same" / "two", V2, protocols=other)
+    pool(roots, out=str(tmp_path / "pool"))
+    archive = Archive.open(tmp_path / "pool")
+    train, test = archive.split("pool")
+    assert (train.tolist(), test.tolist()) == ([7], [1, 4, 6])  # row 3 of the first is on neither side there
+    assert archive.split("one/x-sub")[0].tolist() == [0, 2]
+    assert archive.split("two/x-set")[0].tolist() == [5, 7]
+    assert capsys.readouterr().err == (
+        "warning: not trained on in 'pool', because another archive tests on the same recording: "
+        "3 sequences: one/clip0, one/clip2, two/clip1\n"
+    )
 
 
 def test_a_moved_centre_is_that_of_the_normalisation(tmp_path):
@@ -120,7 +150,7 @@ def test_equal_layouts_are_kept_whole(tmp_path):
 
 def test_the_split_that_counts_can_be_chosen(tmp_path):
     rules = {name: {"column": "subject", "train": [train]} for name, train in (("first", 1), ("second", 2))}
-    roots = [_archive(tmp_path / name, V1, protocols=rules) for name in ("a", "b")]
+    roots = [_archive(tmp_path / name, V1, protocols=rules, people=ord(name)) for name in ("a", "b")]
     pool(roots, out=str(tmp_path / "pool"), protocol="b:second")
     archive = Archive.open(tmp_path / "pool")
     assert archive.protocols == ("pool", "a/first", "b/second", "all")
@@ -145,6 +175,25 @@ def test_shared_joints_of_packaged_layouts():
         assert [own.places[place] for place in by_index] == joints[name]
     assert shared.joints[shared.parents[shared.joints.index("left_hip")]] == "spine_mid"
     assert shared.joints[shared.mirror[shared.joints.index("left_knee")]] == "right_knee"
+
+
+def test_declared_mirror_pairs_are_kept():
+    names = ["hips", "chest", "l_arm", "r_arm", "l_leg", "r_leg", "tail"]
+    pairs = [["l_arm", "r_arm"], ["l_leg", "r_leg"]]
+
+    def layout(joints: list[str], mirror: list[list[str]] | None) -> SkeletonLayout:
+        groups = {"center": ["chest"], "spine": ["hips", "chest"], "shoulders": ["l_arm", "r_arm"]}
+        return SkeletonLayout.of(
+            {"name": "own", "joints": joints, "parents": [0] * len(joints), "mirror": mirror} | groups
+        )
+
+    whole, without_tail = layout(names, pairs), layout(["r_arm", "hips", "r_leg", "chest", "l_arm"], pairs[:1])
+    shared, _ = shared_layout({"whole": whole, "fewer": without_tail})
+    assert shared.joints == ("hips", "chest", "l_arm", "r_arm", "r_leg")
+    assert shared.mirror == (0, 1, 3, 2, 4)
+    other, _ = shared_layout({"undeclared": layout(names[:4], None), "whole": whole})
+    assert other.mirror == (0, 1, 3, 2)
+    assert shared_layout({"v1": V1, "v2": V2})[0].mirror_pairs is None  # the names tell
 
 
 def test_parents_are_linked_past_joints_that_fall_away():
@@ -194,7 +243,7 @@ def test_archives_that_do_not_fit(tmp_path, layout, options, message):
 
 def test_wrong_lists_of_archives(tmp_path):
     root = _archive(tmp_path / "a", V1)
-    with pytest.raises(UsageError, match="1 archives to pool; expected two or more"):
+    with pytest.raises(UsageError, match="1 archive to pool; expected two or more"):
         pool([root], out=str(tmp_path / "pool"))
     with pytest.raises(UsageError, match="two archives are called a"):
         pool([root, _archive(tmp_path / "b" / "a", V1)], out=str(tmp_path / "pool"))

@@ -59,7 +59,7 @@ def test_archive_of_a_folder(raw, tmp_path, capsys):
     ]
 
 
-def test_ntu120_has_the_cross_setup_protocol(raw, tmp_path, skeleton_text, walker):
+def test_ntu120_has_the_cross_setup_protocol(raw, tmp_path, skeleton_text, walker, capsys):
     (raw / "S032C001P106R002A120.skeleton").write_bytes(skeleton_text(walker(4)))
     report = ntu120(str(raw), out=str(tmp_path / "out"))
     archive = Archive.open(tmp_path / "out")
@@ -67,6 +67,11 @@ def test_ntu120_has_the_cross_setup_protocol(raw, tmp_path, skeleton_text, walke
     assert archive.split("x-set")[0].tolist() == [2, 4]
     splits = {"x-sub": (2, 3), "x-set": (2, 3), "one-shot": (0, 1), "one-shot-auxiliary": (4, 0), "all": (5, 0)}
     assert report.splits == splits
+    printed = capsys.readouterr()
+    assert report.neither == {"x-sub": 0, "x-set": 0, "one-shot": 4, "one-shot-auxiliary": 1, "all": 0}
+    assert "protocol            train  test  neither  official\n" in printed.out
+    assert "one-shot                0     1        4  20 / 18,924\n" in printed.out
+    assert "warning: one-shot: 0 of 20 train, 20 missing; 1 of 18,924 test, 18,923 missing" in printed.err
     assert ntu60(str(raw), out=str(tmp_path / "60")).left_out["of other data sets"] == ["S032C001P106R002A120"]
 
 
@@ -175,8 +180,14 @@ def test_a_damaged_zip_file(zipped, tmp_path):
     path = zipped / "nturgbd_s001_to_s017.zip"
     whole = path.read_bytes()
     path.write_bytes(whole[:-100])
-    with pytest.raises(DataError, match=r"s017.zip: damaged or not a whole zip file .*download or copy it again"):
-        ntu60(str(zipped), out=str(tmp_path / "out"))
+    damage = r"s017.zip: damaged or not a whole zip file .*download or copy it again"
+    with pytest.raises(DataError, match=damage):
+        ntu60(str(path), out=str(tmp_path / "out"))
+    with pytest.raises(DataError, match=damage):
+        ntu60(str(zipped), out=str(tmp_path / "out"), strict=True)
+    others = ntu60(str(zipped), out=str(tmp_path / "others"))
+    assert (others.num_sequences, [source for source, _ in others.bad]) == (2, [str(path)])
+    assert "download or copy it again" in others.bad[0][1]
     with zipfile.ZipFile(zipped / "more" / "nturgbd_s018_to_s032.zip") as file:
         first = next(info for info in file.infolist() if info.compress_type == zipfile.ZIP_DEFLATED)
     path = zipped / "more" / "nturgbd_s018_to_s032.zip"
@@ -198,6 +209,19 @@ def test_one_shot_exemplars():
     assert {one_shot_part(parse_name(name)) for name in others} == {2}
     assert not any(one_shot_part(parse_name(f"S001C003P008R001A{a:03d}")) for a in range(1, 121) if a not in evaluated)
     assert not set(exemplars) & NTU120.missing
+
+
+def test_sizes_of_the_one_shot_protocol_follow_from_those_of_the_set():
+    """Every action was recorded equally often, so that the published totals divide evenly."""
+    recorded = {action: 948 if action <= 60 else 960 for action in range(1, 121)}
+    assert sum(recorded.values()) == 114_480
+    assert sum(NTU60.official["x-sub"]) == sum(recorded[action] for action in range(1, 61)) - len(NTU60.missing)
+    for name in NTU120.missing:
+        recorded[parse_name(name)["action"]] -= 1
+    evaluated = sum(number for action, number in recorded.items() if action % 6 == 1)
+    assert NTU120.official["one-shot"] == (20, evaluated - 20)
+    assert NTU120.official["one-shot-auxiliary"] == (sum(recorded.values()) - evaluated, 0)
+    assert sum(NTU120.official["x-set"]) == sum(recorded.values())
 
 
 def test_too_many_are_named_too(raw, tmp_path, capsys, monkeypatch):

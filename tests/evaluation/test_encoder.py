@@ -10,7 +10,9 @@ import torch
 
 from prosl_lightning import Archive, ArchiveWriter, SkeletonDataModule, load_encoder
 from prosl_lightning.cli import main
-from prosl_lightning.data.conversion import normalize_bodies
+from prosl_lightning.data.normalize import normalize_agcn
+from prosl_lightning.data.prepare import arrays
+from prosl_lightning.data.recipes import normalize_bodies
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.evaluation import encoder as encoder_file
 from prosl_lightning.evaluation.classifier import save_classifier
@@ -83,6 +85,34 @@ def test_raw_joints_give_the_features_of_the_prepared_archive(module, encoder, a
     np.testing.assert_allclose(encoder.embed(raw), expected, atol=1e-5)
     assert encoder.normalization == "agcn"
     assert np.abs(encoder.embed(raw, normalized=True) - expected).max() > 1e-3
+
+
+def test_raw_joints_give_the_features_of_an_archive_of_arrays_that_others_normalised(module, raw, tmp_path):
+    """Arrays of 2s-AGCN, a checkpoint trained on them, and then raw recordings, or such arrays again."""
+    (tmp_path / "xsub").mkdir()
+    done = [normalize_agcn(bodies, KINECT, 2, total_frames=60) for bodies in raw]
+    for part, some in (("train", done[:6]), ("val", done[6:])):
+        np.save(tmp_path / "xsub" / f"{part}_data_joint.npy", np.stack(some).transpose(0, 4, 1, 3, 2))
+        lengths = [len(bodies) for bodies in (raw[:6] if part == "train" else raw[6:])]
+        np.save(tmp_path / "xsub" / f"{part}_num_frame.npy", np.array(lengths))
+        np.save(tmp_path / "xsub" / f"{part}_label.npy", np.array([0, 1] * 3))
+    arrays(str(tmp_path / "xsub"), out=str(tmp_path / "archive"), dtype="float32")
+    data = SkeletonDataModule(str(tmp_path / "archive"), "x-sub", batch_size=2)
+    data.setup()
+    path = _save(module, tmp_path / "arrays.ckpt", data.recipe)
+    encoder = load_encoder(path, device="cpu")
+    tables = extract_tables(module, data)
+    expected = torch.cat([tables.train, tables.test]).numpy()
+    np.testing.assert_allclose(encoder.embed(raw), expected, atol=1e-5)
+    assert encoder.normalization == "agcn"
+    again = [encoder.prepare(bodies[: len(clip)], already="agcn") for bodies, clip in zip(done, raw, strict=True)]
+    np.testing.assert_allclose(np.concatenate(list(encoder.embed_prepared(again))), expected, atol=1e-5)
+    with pytest.raises(UsageError, match=r"normalised before \('crossclr'\), from which 'agcn' cannot be made"):
+        encoder.prepare(done[0], already="crossclr")
+    embedded = ["embed", "--ckpt", str(path), str(tmp_path / "xsub"), "--out", str(tmp_path / "features.npz")]
+    assert main(embedded) == 0
+    with np.load(tmp_path / "features.npz") as features:
+        np.testing.assert_allclose(features["features"], expected, atol=1e-5)
 
 
 def test_every_form_of_joints_gives_the_same(encoder, raw):

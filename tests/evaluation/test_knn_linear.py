@@ -27,13 +27,14 @@ def test_nearest_neighbour_matches_the_reference(fixture_arrays):
     assert accuracy == pytest.approx(100 * float(data["knn/accuracy"]), abs=1e-9)
 
 
-def test_majority_wins_and_a_tie_goes_to_the_nearest():
+def test_majority_wins_and_a_tie_goes_to_the_lowest_class():
     gallery = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.8, 0.3], [0.0, 1.0]])
     labels = torch.tensor([5, 7, 7, 9])
     query = torch.tensor([[1.0, 0.0]])
     assert knn_predict(gallery, labels, query, k=1).tolist() == [5]
     assert knn_predict(gallery, labels, query, k=2).tolist() == [5]
     assert knn_predict(gallery, labels, query, k=3).tolist() == [7]
+    assert knn_predict(gallery, 9 - labels, query, k=2).tolist() == [2]  # the farther of the two
     with pytest.raises(UsageError, match="k is 5; the gallery has 4"):
         knn_predict(gallery, labels, query, k=5)
 

@@ -88,6 +88,9 @@ def test_every_name_and_number_of_the_picture_is_apart_from_its_neighbours(count
     assert {place: int(text.get_text()) for place, text in numbers.items()} == {
         place: confusion[place] for place in zip(*np.nonzero(confusion), strict=True)
     }
+    told = [label.get_text().endswith(" (not tested)") for label in axes.get_yticklabels()]
+    assert told == [not total for total in confusion.sum(axis=1)]
+    assert [label.get_text() for label in axes.get_xticklabels()] == names
     renderer = FigureCanvasAgg(figure).get_renderer()
     cell = axes.get_window_extent(renderer).width / count
     assert all(text.get_window_extent(renderer).width < cell for text in numbers.values())
@@ -101,8 +104,12 @@ def test_logits_are_added_not_probabilities():
     joint, bone = torch.tensor([[3.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, 2.0], [2.0, 0.0]])
     assert fuse([joint, bone]).tolist() == [[3, 2], [2, 1]]
     assert fuse([joint, bone], [1.0, 2.0]).tolist() == [[3, 4], [4, 1]]
-    for weights in ([1.0], [1.0, -1.0], [0.0, 0.0]):
-        with pytest.raises(UsageError, match="for 2 checkpoints: one each, none negative, not all zero"):
+    nan, inf = float("nan"), float("inf")
+    for weights in ([1.0], [1.0, -1.0], [0.0, 0.0], [1.0, nan], [nan, 1.0], [1.0, inf]):
+        with pytest.raises(UsageError, match="for 2 checkpoints: one each, finite, none negative, not all zero"):
             fuse([joint, bone], weights)
+    with pytest.raises(UsageError, match=r"\[2.0\] for 1 checkpoints: they are for fusing two or more"):
+        fuse([joint], [2.0])
+    assert torch.equal(fuse([joint]), joint)
     with pytest.raises(UsageError, match="different sequences or classes"):
         fuse([joint, bone[:1]])

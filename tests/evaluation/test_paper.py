@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from prosl_lightning.evaluation.paper import compare, data_set, method_name, paper_tables
+from prosl_lightning.evaluation.naming import data_set, method_name
+from prosl_lightning.evaluation.paper import compare, paper_tables
 
 # Read from the paper by hand, apart from the data file: (table, method, column) -> percent, None for a dash.
 VALUES = {
@@ -68,13 +69,16 @@ def test_every_line_of_the_paper_is_there(shared_folder):
 def _row(
     evaluation="knn", top1=70.0, importer="ntu60", split="x-sub", sizes=(40091, 16487), sha="a", **changes
 ) -> dict:
+    source = changes.pop("source", "ntu60" if evaluation == "transfer" else importer)
+    trained_on = {"name": "mine", "recipe": {"importer": source}, "protocol": changes.pop("source_split", split)}
     checkpoint = {
         "sha256": sha, "base": "hico-lstm", "semantic": "on", "stream": "joint", "epochs": 450, "seed": 0,
-        "trained_on": {"recipe": {"importer": changes.pop("source", "ntu60")}},
+        "trained_on": trained_on,
     } | changes.pop("checkpoint", {})  # fmt: skip
     protocol = {"split": split, "rule": {}, "train": sizes[0], "test": sizes[1], "test_crop": 0.95, "stream": "joint"}
     protocol |= {"k": 1} if evaluation == "knn" else {}
-    data = {"name": "mine", "recipe": {"importer": importer}, "frames_sha256": "f", "index_sha256": "i"}
+    recipe = {"importer": importer} | changes.pop("recipe", {})
+    data = {"name": "mine", "recipe": recipe, "frames_sha256": "f", "index_sha256": "i"}
     numbers = {"top-1": top1} | changes.pop("numbers", {})
     return {
         "evaluation": evaluation, "numbers": numbers, "protocol": protocol | changes, "data": data,
@@ -137,6 +141,87 @@ def test_other_data_stand_below_and_other_evaluations_are_counted():
     assert [row[0] for row in found.others] == ["mine", "ntu60"]
     assert found.others[1][3] == "k 5"
     assert found.unrelated == 1
+
+
+def test_an_encoder_of_another_set_or_split_stands_below():
+    rows = [
+        _row("linear", 80.0, sha="a", source="ntu120"),
+        _row("linear", 70.0, sha="b", source_split="x-view"),
+        _row("linear", 60.0, sha="c", source_split="all"),
+    ]
+    found = compare(paper_tables()[1], rows)
+    assert found.ours == []
+    assert [(row[0], row[6]) for row in found.others] == [
+        ("ntu60 from ntu120", "80.0"), ("ntu60 from ntu60 x-view", "70.0"), ("ntu60 from ntu60 all", "60.0"),
+    ]  # fmt: skip
+    row = _row("transfer", 54.0, "pku2", sizes=(5332, 1613), finetune=False, source_split="x-view")
+    assert compare(paper_tables()[4], [row]).ours == []
+
+
+def _lines(number: int, *rows: dict) -> list[tuple]:
+    return [
+        (line.method.removeprefix("ours: ProSL "), *line.values) for line in compare(paper_tables()[number], rows).ours
+    ]
+
+
+FUSED = {"fusion": "sum of cosines"}
+
+
+@pytest.mark.parametrize(
+    ("number", "one", "other", "difference"),
+    [
+        (1, {"epochs": 80}, {"epochs": 1000}, ", evaluated with epochs 1000"),
+        (2, {"sampling": "random", "fraction": 0.01}, {"sampling": "stratified", "fraction": 0.01},
+         ", evaluated with sampling stratified"),
+        (3, FUSED | {"weights": [1.0, 1.0]}, FUSED | {"weights": [0.01, 1.0]}, ", evaluated with weights [0.01, 1.0]"),
+        (3, {"recipe": {"normalize": "agcn"}}, {"recipe": {"normalize": "upright"}},
+         ", evaluated with normalisation upright"),
+    ],
+)  # fmt: skip
+def test_other_settings_are_another_line(number, one, other, difference):
+    evaluation = {1: "linear", 2: "semi", 3: "knn"}[number]
+    rows = [_row(evaluation, 90.0, **one, sha="a"), _row(evaluation, 60.0, **other, sha="b")]
+    name = "(HiCo-LSTM), 450 epochs"
+    found = _lines(number, *rows)
+    assert [line[:2] for line in found] == [(name, "90.0"), (name + difference, "60.0‡")]
+
+
+def test_another_model_is_another_line():
+    wide, narrow, slow = (
+        {"options": {"base_args": {"hidden_size": size}, "learning_rate": rate}}
+        for size, rate in ((1024, 0.01), (128, 0.01), (128, 0.03))
+    )
+    rows = [_row(top1=top1, sha=str(top1), checkpoint=each) for top1, each in ((70.0, wide), (60.0, narrow))]
+    assert [line[:2] for line in _lines(3, *rows)] == [
+        ("(HiCo-LSTM, hidden_size 1024), 450 epochs", "70.0"), ("(HiCo-LSTM, hidden_size 128), 450 epochs", "60.0"),
+    ]  # fmt: skip
+    rows = [_row(top1=top1, sha=str(top1), checkpoint=each) for top1, each in ((60.0, narrow), (50.0, slow))]
+    name = "(HiCo-LSTM, hidden_size 128), 450 epochs, learning_rate"
+    assert [line[:2] for line in _lines(3, *rows)] == [(f"{name} 0.01", "60.0"), (f"{name} 0.03", "50.0")]
+
+
+def test_clusters_and_ways_to_write_the_usual_settings_change_nothing():
+    rows = [_row(), _row(clusters=60, clustering={"seed": 0}, metric="cosine", vote="v", ties="t", train_crop=0.95)]
+    (line,) = compare(paper_tables()[3], rows).ours
+    assert (line.cite, line.values[0]) == ("this library, 1 run", "70.0")
+    row = _row("linear", precision="float32", train_crop=0.95, epochs=80, milestones=[50, 70])
+    assert compare(paper_tables()[1], [row]).notes == []
+    row = _row(
+        "transfer", 54.0, "pku2", sizes=(5332, 1613), finetune=False, absent_joints=["neck"], unused_joints=[],
+        renamed_joints={"spine": "torso"}, units={}, unlabelled=3,
+    )  # fmt: skip
+    found = compare(paper_tables()[4], [row])
+    assert (found.ours[0].values, found.notes) == ((None, "54.0"), [])
+
+
+def test_part_and_whole_of_a_data_set_are_not_averaged():
+    rows = [_row(top1=90.0, sizes=(10, 5)), _row(top1=70.0), _row(top1=74.0, sha="b")]
+    assert [line[1] for line in _lines(3, *rows)] == ["90.0†", "72.0 ± 2.8"]
+
+
+def test_an_accuracy_of_zero_is_a_number():
+    assert _lines(3, _row(top1=0.0))[0][1] == "0.0"
+    assert _lines(3, _row(top1=None))[0][1] == "nan"
 
 
 def test_streams_and_stages_are_named():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import re
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 
 from prosl_lightning.errors import DataError
 from prosl_lightning.evaluation import report
+from prosl_lightning.evaluation.fingerprint import training_note, training_relation
 from prosl_lightning.evaluation.report import append_result, read_results, result_row
 
 
@@ -35,7 +37,8 @@ def test_a_row_holds_everything_a_number_depends_on(row, checkpoint, data, tiny_
     assert row["numbers"] == {"top-1": 81.2346, "silhouette": None}
     rule = {"column": "subject", "train": [1, 2, 3]}
     assert row["protocol"] == {
-        "split": "x-sub", "rule": rule, "train": 36, "test": 12, "test_crop": 0.95, "stream": "joint", "k": 1,
+        "split": "x-sub", "rule": rule, "train": 36, "test": 12, "train_crop": 0.95, "test_crop": 0.95,
+        "stream": "joint", "k": 1,
     }  # fmt: skip
     frames, index = ((tiny_archive / name).read_bytes() for name in ("frames.npy", "index.npy"))
     assert row["data"]["frames_sha256"] == hashlib.sha256(frames[128:]).hexdigest()
@@ -45,7 +48,13 @@ def test_a_row_holds_everything_a_number_depends_on(row, checkpoint, data, tiny_
     (found,) = row["checkpoints"]
     assert found["sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     assert (found["epochs"], found["base"], found["stream"], found["seed"]) == (4, "hico-gru", "joint", 0)
-    assert found["trained_on"]["sequences"] == 36
+    assert found["trained_on"] == {
+        "name": "tiny", "data": "", "recipe": {}, "protocol": "x-sub", "sequences": 36,
+        "frames_sha256": row["data"]["frames_sha256"], "same_data": True, "same_split": True, "test_sequences_seen": 0,
+    }  # fmt: skip
+    assert found["options"]["base_args"] == {"hidden_size": 16, "num_layers": 1, "projection_size": 8}
+    assert (found["options"]["num_frames"], found["options"]["layout"]) == (16, "kinect-v2")
+    assert (row["data"]["unit"], row["runs"], row["files"]) == ("metre", [], None)
     assert row["versions"]["torch"] == torch.__version__
     assert row["versions"]["numpy"] == numpy.__version__
     assert row["seeds"] == [0, 1]
@@ -126,3 +135,62 @@ def test_rows_of_another_kind_are_refused(row, checkpoint, tmp_path):
     path.write_text(json.dumps(["text"]))
     with pytest.raises(DataError, match="row 1 lacks"):
         read_results(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "missing"),
+    [
+        ({"protocol": None}, "protocol"),
+        ({"protocol": {"split": "x-sub", "test": 1}}, "protocol.train"),
+        ({"checkpoints": []}, "checkpoints"),
+        (
+            {"checkpoints": [{"sha256": "a", "epochs": 1, "semantic": "on", "stream": "joint"}]},
+            "checkpoints.trained_on",
+        ),
+        ({"data": {}}, "data.frames_sha256, data.index_sha256, data.recipe"),
+        ({"numbers": {"top-1": "high"}}, "numbers.top-1"),
+        ({"date": None}, "date"),
+    ],
+)
+def test_rows_that_are_damaged_inside_are_refused(row, checkpoint, change, missing):
+    path = append_result(checkpoint, row | change)
+    with pytest.raises(DataError, match=f"row 1 lacks {re.escape(missing)}; it was not written by"):
+        read_results(path)
+
+
+def test_a_place_where_no_result_can_be_kept_is_found_before_the_work(tmp_path):
+    report.check_results(tmp_path / "last.ckpt")
+    (tmp_path / "results.json").write_text("[{")
+    with pytest.raises(DataError, match=r"results\.json is damaged"):
+        report.check_results(tmp_path / "last.ckpt")
+
+
+def _relation(data, **changes) -> tuple:
+    return tuple(training_relation({**data.recipe, **changes}, data))
+
+
+def test_training_on_another_set_or_split_is_told(data):
+    assert _relation(data) == (True, True, 0)
+    assert training_note(data.recipe, data) is None
+    trained, test = data.archive.split("x-view")[0], data.test_rows
+    seen = len(set(trained.tolist()) & set(test.tolist()))
+    assert 0 < seen < 12
+    assert _relation(data, protocol="x-view", num_samples=24) == (True, False, seen)
+    note = training_note({**data.recipe, "protocol": "x-view", "num_samples": 24}, data)
+    assert (
+        note
+        == f"was trained on another split: x-view with 24 sequences; {seen} of the 12 test sequences were among them"
+    )
+    assert _relation(data, protocol="all", num_samples=48) == (True, False, 12)
+    assert _relation(data, protocol="gone") == (True, False, None)
+    other = {"frames_sha256": "x", "archive": "mine"}
+    assert _relation(data, **other) == (False, False, None)
+    assert training_note({**data.recipe, **other}, data) == "was trained on another data set: mine, x-sub"
+    assert training_note({}, data) == "does not say what it was trained on"
+
+
+def test_older_checkpoints_are_compared_by_source_and_normalisation(data):
+    older = {name: value for name, value in data.recipe.items() if name not in ("archive", "frames_sha256")}
+    assert tuple(training_relation(older, data)) == (True, True, 0)
+    assert tuple(training_relation(older | {"data": "ntu60.npz"}, data)) == (False, False, None)
+    assert training_note(older | {"data": "ntu60.npz"}, data) == "was trained on another data set: ntu60.npz, x-sub"

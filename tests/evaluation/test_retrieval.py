@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from sklearn.metrics import average_precision_score
+from sklearn.neighbors import KNeighborsClassifier
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.retrieval import RetrievalMAP
 
@@ -15,7 +16,7 @@ from prosl_lightning import ProSLModule, SkeletonDataModule
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.evaluation import retrieval
 from prosl_lightning.evaluation.features import FeatureTables, embedding, extract_tables, fuse_tables
-from prosl_lightning.evaluation.knn import KNNEvaluation, knn_accuracy, knn_measures, nearest, vote
+from prosl_lightning.evaluation.knn import KNNEvaluation, knn_accuracy, knn_measures, knn_predict, nearest, vote
 from prosl_lightning.evaluation.retrieval import mean_average_precision
 
 
@@ -65,8 +66,23 @@ def test_all_figures_of_the_evaluation():
     ]  # fmt: skip
 
 
-def test_votes_of_equal_number_go_to_the_nearest():
-    assert vote(torch.tensor([[4, 2, 2, 4, 1], [0, 1, 2, 3, 4], [7, 5, 5, 5, 7]])).tolist() == [4, 0, 5]
+def test_votes_of_equal_number_go_to_the_lowest_class():
+    assert vote(torch.tensor([[4, 2, 2, 4, 1], [3, 1, 2, 0, 4], [7, 5, 5, 5, 7]])).tolist() == [2, 0, 5]
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 10])
+def test_predictions_are_those_of_scikit_learn_for_any_k(k):
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.randint(5, (300,), generator=draw)
+    gallery, queries = torch.randn(300, 8, generator=draw), torch.randn(200, 8, generator=draw)
+    peer = KNeighborsClassifier(k, metric="cosine").fit(gallery.numpy(), labels.numpy())
+    assert knn_predict(gallery, labels, queries, k).tolist() == peer.predict(queries.numpy()).tolist()
+
+
+@pytest.mark.parametrize("k", [-1, 0, 61])
+def test_a_k_that_the_gallery_does_not_have_is_refused(k):
+    with pytest.raises(UsageError, match=f"k is {k}; the gallery has 60"):
+        knn_measures(_tables(), k)
 
 
 def test_fused_cosines_are_the_weighted_mean_of_the_encoders():

@@ -66,6 +66,16 @@ def test_joints_are_found_by_name_and_the_rest_is_told():
         JointMapping(SkeletonLayout.of(hand), 1, SkeletonLayout.of(CHAIN), 1)
 
 
+def test_joints_of_another_name_are_told():
+    mapping = JointMapping(SkeletonLayout.of("kinect-v1"), 1, SkeletonLayout.of("kinect-v2"), 1)
+    assert mapping.renamed["spine_base"] == "hip_center"
+    assert mapping.renamed["spine_mid"] == "spine"
+    assert "left_hand" not in mapping.renamed
+    line = mapping.describe("joint")[1]
+    assert line.startswith("the same place under another name: spine_base is hip_center in the data, ")
+    assert JointMapping(SkeletonLayout.of(OTHER), 1, SkeletonLayout.of(CHAIN), 1).renamed == {}
+
+
 @pytest.mark.parametrize("stream", ["joint", "bone", "motion"])
 def test_the_same_joints_in_another_order_give_the_same_features(stream):
     module, ours, theirs = _module(stream), SkeletonLayout.of("kinect-v1"), SkeletonLayout.of("utd-mhad")

@@ -11,6 +11,7 @@ from matplotlib.collections import LineCollection
 from prosl_lightning.data.inspection import Inspection, Strip, inspect_source
 from prosl_lightning.data.source import RawSequence, Source
 from prosl_lightning.errors import DataError
+from prosl_lightning.figures import sheet
 from prosl_lightning.figures.sheet import project, strip_sheet, write_sheet
 from prosl_lightning.skeleton import SkeletonLayout, packaged_layouts
 
@@ -61,6 +62,40 @@ def test_sides_have_colours_and_the_second_body_is_paler():
     assert len({tuple(colour[:3]) for colour in bodies[0].get_colors()}) == 3
     assert bodies[0].get_alpha() == 1.0
     assert bodies[1].get_alpha() < 0.6
+
+
+def test_sides_follow_the_mirror_pairs_whatever_the_joints_are_called():
+    names = ["hips", "chest", "l_arm", "r_arm", "WristRight", "WristLeft", "fin1", "fin2", "tail"]
+    spec = {
+        "name": "own", "joints": names, "parents": [0, 0, 1, 1, 3, 2, 0, 0, 0], "center": ["hips"],
+        "spine": ["hips", "chest"], "shoulders": ["l_arm", "r_arm"],
+        "mirror": [["l_arm", "r_arm"], ["WristRight", "WristLeft"], ["fin2", "fin1"]],
+    }  # fmt: skip
+    found = dict(zip(names, sheet._sides(SkeletonLayout.of(spec)), strict=True))
+    left = {name for name, colour in found.items() if colour == sheet._LEFT}
+    right = {name for name, colour in found.items() if colour == sheet._RIGHT}
+    assert (left, right) == ({"l_arm", "WristLeft", "fin2"}, {"r_arm", "WristRight", "fin1"})
+    sides = sheet._sides(KINECT)
+    assert all(
+        sides[joint] == (sheet._LEFT if name.startswith("left_") else sheet._RIGHT)
+        for joint, name in enumerate(KINECT.joints)
+        if "_" in name and name.split("_")[0] in ("left", "right")
+    )
+
+
+def test_names_that_look_like_formulas_are_written_as_they_are(tmp_path):
+    inspection = _inspection([0, 1], (r"$\frac$", "a_$x"))
+    inspection.path = Path(r"$\oops$")
+    write_sheet(inspection, tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").stat().st_size > 10_000
+
+
+def test_a_sheet_stays_of_a_size_that_can_be_looked_at():
+    figure = strip_sheet(_inspection(list(range(300))))
+    assert len(_drawn(figure)) == 180
+    assert figure.axes[0].texts[0].get_text().endswith(", 180 of 300 classes")
+    assert figure.get_size_inches()[0] * sheet._DPI < 7000
+    assert "classes" not in strip_sheet(_inspection([0, 1])).axes[0].texts[0].get_text()
 
 
 def test_many_classes_fill_several_columns():

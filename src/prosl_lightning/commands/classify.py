@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from prosl_lightning.commands.evaluate import report
+from prosl_lightning.commands.evaluate import at_least_one, report
 from prosl_lightning.data.datamodule import SkeletonDataModule
 from prosl_lightning.errors import UsageError
 from prosl_lightning.evaluation.classifier import ClassifierEvaluation, save_classifier
-from prosl_lightning.evaluation.features import FeatureTables
+from prosl_lightning.evaluation.features import FeatureTables, labelled_positions
 from prosl_lightning.evaluation.linear import linear_evaluation
 from prosl_lightning.evaluation.metrics import ClassificationReport, classification_report, write_tables
 from prosl_lightning.evaluation.recipe import class_names_of
+from prosl_lightning.evaluation.settings import unusual
 from prosl_lightning.figures.confusion import confusion_figure
 
 BEST = "best epoch on the test set"
@@ -36,48 +38,45 @@ class Outcome(NamedTuple):
     best: float | None
 
 
-def seeds_of(count: int) -> range:
-    """Seeds 0, 1, ... of several runs.
-
-    Raises:
-        UsageError: None are wanted.
-    """
-    if count < 1:
-        raise UsageError(f"seeds is {count}; it must be at least 1")
-    return range(count)
-
-
-def default_milestones(epochs: int, milestones: tuple[int, ...] | None) -> tuple[int, ...]:
+def milestones_of(epochs: int, milestones: tuple[int, ...] | None) -> tuple[int, ...]:
     """Where the learning rate drops: at 5/8 and 7/8 of the epochs (50 and 70 of 80) unless told otherwise.
 
     Raises:
-        UsageError: There is less than one epoch.
+        UsageError: There is less than one epoch, or milestones that do not ascend or that no epoch reaches.
     """
-    if epochs < 1:
-        raise UsageError(f"epochs is {epochs}; it must be at least 1")
-    return (max(1, epochs * 5 // 8), max(1, epochs * 7 // 8)) if milestones is None else milestones
+    at_least_one(epochs=epochs)
+    if milestones is None:
+        return (max(1, epochs * 5 // 8), max(1, epochs * 7 // 8))
+    if list(milestones) != sorted(set(milestones)) or not all(0 < milestone < epochs for milestone in milestones):
+        raise UsageError(
+            f"milestones are {list(milestones)} of {epochs} epochs: they must ascend and lie between 1 and {epochs - 1}"
+        )
+    return milestones
 
 
-def summarise(outcomes: Sequence[Outcome], class_names: Sequence[str]) -> tuple[dict[str, float], ClassificationReport]:
-    """Figures for a row of results, means over the seeds where there are several, and the first seed's report.
+def summarise(
+    outcomes: Sequence[Outcome], class_names: Sequence[str]
+) -> tuple[dict[str, float], list[dict[str, float]], ClassificationReport]:
+    """Figures for a row of results.
 
     Args:
         outcomes: One for each seed.
         class_names: The classes.
 
     Returns:
-        The figures; with several seeds also the deviation (n - 1) of top-1 and each seed's own.
+        The figures: with several seeds their means, the deviation (n - 1) of top-1 and each seed's own; all figures of
+        each seed; the first seed's report.
     """
     reports = [classification_report(outcome.logits, outcome.labels, class_names) for outcome in outcomes]
-    names = reports[0].numbers
-    numbers = {name: float(np.mean([report.numbers[name] for report in reports])) for name in names}
-    best = [outcome.best for outcome in outcomes if outcome.best is not None]
-    if best:
-        numbers[BEST] = float(np.mean(best))
+    runs = [
+        report.numbers | ({} if outcome.best is None else {BEST: outcome.best})
+        for report, outcome in zip(reports, outcomes, strict=True)
+    ]
+    numbers = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
     if len(reports) > 1:
         numbers["top-1 deviation"] = float(np.std([report.top1 for report in reports], ddof=1))
         numbers |= {f"top-1 seed {seed}": report.top1 for seed, report in enumerate(reports)}
-    return numbers, reports[0]
+    return numbers, runs, reports[0]
 
 
 def train_head(classifier: ClassifierEvaluation, tables: FeatureTables) -> Outcome:
@@ -93,7 +92,6 @@ def train_head(classifier: ClassifierEvaluation, tables: FeatureTables) -> Outco
 
 def finish(
     verb: str,
-    folder: str,
     ckpts: Sequence[str],
     data: SkeletonDataModule,
     outcomes: Sequence[Outcome],
@@ -101,11 +99,10 @@ def finish(
     classifier: ClassifierEvaluation | None = None,
     tables: FeatureTables | None = None,
 ) -> None:
-    """Print, append the row and write the files of one evaluation; the files are the first seed's.
+    """Write the files, keep the row and print it; the files are the first seed's.
 
     Args:
         verb: The evaluation.
-        folder: See :func:`write_files`.
         ckpts: The judged checkpoints.
         data: What they were judged on.
         outcomes: One for each seed.
@@ -114,28 +111,59 @@ def finish(
         tables: Features for its gallery, where it has none yet.
     """
     names = class_names_of(data.archive.class_names, data.archive.labels)
-    numbers, first = summarise(outcomes, names)
-    report(verb, ckpts, data, numbers, protocol, seeds_of(len(outcomes)))
+    numbers, runs, first = summarise(outcomes, names)
     if classifier is not None and tables is not None:
-        classifier.keep_gallery(tables.train, data.archive.names[data.train_rows], tables.train_labels)
-    write_files(ckpts[0], folder, first, classifier)
+        rows = data.train_rows[labelled_positions(data)]
+        classifier.keep_gallery(tables.train, data.archive.names[rows], tables.train_labels)
+    folder = Path(ckpts[0]).parent / folder_name(verb, ckpts, data, protocol)
+    told = write_files(folder, verb, first, classifier)
+    report(verb, ckpts, data, numbers, protocol, range(len(outcomes)), runs=runs, files=folder)
+    print(told)
+
+
+def folder_name(verb: str, ckpts: Sequence[str], data: SkeletonDataModule, protocol: Mapping[str, Any]) -> str:
+    """CHECKPOINTS-VERB-DATA-SPLIT and what else is not as usual, so that no two evaluations share their files.
+
+    Args:
+        verb: The evaluation.
+        ckpts: The judged checkpoints.
+        data: What they were judged on.
+        protocol: Its settings; `stream` where several are fused.
+    """
+    settings = unusual(verb, protocol)
+    tuned = bool(settings.pop("finetune", False))
+    settings.pop("fusion", None)
+    settings.pop("milestones", None)
+    if list(protocol["milestones"]) != list(milestones_of(protocol["epochs"], None)):
+        settings["milestones"] = protocol["milestones"]
+    parts = [
+        "+".join(Path(ckpt).stem for ckpt in ckpts),
+        "finetune" if tuned else verb,
+        *([f"{protocol['fraction']:g}"] if "fraction" in protocol else []),
+        data.archive.root.resolve().name,
+        data.protocol,
+        *([str(protocol["stream"])] if "stream" in protocol else []),
+    ]
+    for name, value in settings.items():
+        parts += [name, *(map(str, value) if isinstance(value, list | tuple) else [str(value)])]
+    return re.sub(r"[^\w.+-]+", "-", "-".join(parts))
 
 
 def write_files(
-    ckpt: str, name: str, report: ClassificationReport, classifier: ClassifierEvaluation | None = None
-) -> Path:
-    """Write confusion matrix (PNG, CSV), accuracy per class and the classifier into a folder beside the checkpoint.
+    folder: Path, name: str, report: ClassificationReport, classifier: ClassifierEvaluation | None = None
+) -> str:
+    """Write confusion matrix (PNG, CSV), accuracy per class and the classifier into a folder.
 
     Args:
-        ckpt: The judged checkpoint.
-        name: Of the evaluation; the folder is `CHECKPOINT-NAME`.
+        folder: It is made where it is not there; files of the same evaluation, done before, are replaced.
+        name: Of the evaluation, for the title.
         report: What is drawn and tabulated.
         classifier: Written as `classifier.pt`. Not `.ckpt`: `prosl fit --ckpt_path last` takes the newest of those.
 
     Returns:
-        The folder.
+        What was written, for the screen.
     """
-    folder = Path(ckpt).parent / f"{Path(ckpt).stem}-{name}"
+    replaced = folder.exists()
     write_tables(report, folder)
     title = f"{name}: top-1 {report.top1:.1f} % of {int(report.confusion.sum())} sequences"
     confusion_figure(report.confusion, report.class_names, title).savefig(
@@ -145,5 +173,4 @@ def write_files(
     if classifier is not None:
         save_classifier(classifier, folder / "classifier.pt")
         files += ", classifier.pt"
-    print(f"{folder}: {files}")
-    return folder
+    return f"{folder}: {files}" + (", in place of an earlier evaluation's" if replaced else "")

@@ -22,7 +22,7 @@ from prosl_lightning.evaluation.knn import knn_accuracy
 from prosl_lightning.evaluation.linear import linear_evaluation
 from prosl_lightning.figures.demo import demo_figure
 from prosl_lightning.prosl.module import ProSLModule
-from prosl_lightning.tables import table
+from prosl_lightning.tables import counted, table
 
 NUM_SAMPLES = 2400
 # Small sets give few steps an epoch, so the linear layer gets more epochs than the paper's 80.
@@ -85,13 +85,13 @@ def _train(folder: Path, model: dict[str, Any], data: SkeletonDataModule, epochs
     trainer.strategy.connect(module)
     trainer.save_checkpoint(untrained, weights_only=True)
     arms = [_evaluate("untrained", untrained, data)]
-    print(f"warm-up, first stage: {warm_up} epochs", flush=True)
+    print(f"warm-up, first stage: {counted(warm_up, 'epoch')}", flush=True)
     shared = _fit(folder, "warm-up", module, data, warm_up)
     rest = epochs - warm_up
-    print(f"the first stage goes on without a codebook: {rest} epochs", flush=True)
+    print(f"the first stage goes on without a codebook: {counted(rest, 'epoch')}", flush=True)
     alone = _fit(folder, "baseline", ProSLModule(**model | {"semantic_start": _NEVER}), data, epochs, shared)
     arms.append(_evaluate("without semantic stage", alone, data))
-    print(f"semantic stage: {rest} epochs", flush=True)
+    print(f"semantic stage: {counted(rest, 'epoch')}", flush=True)
     arms.append(_evaluate("ProSL", _fit(folder, "prosl", ProSLModule(**model), data, epochs, shared), data))
     return arms
 

@@ -15,6 +15,7 @@ from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.evaluation.encoder import SkeletonEncoder, load_encoder
 from prosl_lightning.evaluation.feature_file import FeatureFile
 from prosl_lightning.skeleton import SkeletonLayout
+from prosl_lightning.tables import counted
 
 _REMEDY = "--map_joints matches the joints by name; those that do not exist are zero"
 
@@ -68,15 +69,7 @@ def embed(
     path = Path(out if out.endswith(".npz") else f"{out}.npz")
     encoder = load_encoder(ckpt)
     if data is not None:
-        archive = Archive.open(data.root)
-        encoder = _fitted(encoder, ckpt, archive.layout, data.root, map_joints)
-        if archive.num_bodies > encoder.num_bodies and not map_joints:
-            raise DataError(
-                f"{data.root} keeps {archive.num_bodies} bodies, the encoder takes {encoder.num_bodies}\n--map_joints "
-                "takes the first"
-            )
-        samples = _of_archive(archive, _rows(archive, data, encoder), encoder)
-        _write(path, encoder, samples, archive.class_names, batch_size)
+        _embed_archive(encoder, ckpt, data, path, map_joints, batch_size)
         return
     with UserFiles(files, format, layout) as opened:
         encoder = _fitted(encoder, ckpt, opened.layout, opened.first, map_joints)
@@ -85,6 +78,20 @@ def embed(
         if count == 0:
             raise opened.nothing_usable()
         opened.report_bad()
+
+
+def _embed_archive(
+    encoder: SkeletonEncoder, ckpt: str, data: ArchivePart, path: Path, map_joints: bool, batch_size: int
+) -> None:
+    archive = Archive.open(data.root)
+    encoder = _fitted(encoder, ckpt, archive.layout, data.root, map_joints)
+    if archive.num_bodies > encoder.num_bodies and not map_joints:
+        raise DataError(
+            f"{data.root} keeps {archive.num_bodies} bodies, the encoder takes {encoder.num_bodies}\n--map_joints "
+            "takes the first"
+        )
+    samples = _of_archive(archive, _rows(archive, data, encoder), encoder)
+    _write(path, encoder, samples, archive.class_names, batch_size)
 
 
 def _fitted(
@@ -140,7 +147,7 @@ def _write(
         if names:
             extra = {"class_names": np.array(class_names)} if class_names else {}
             file.finish(names=np.array(names), labels=np.array(labels, np.int64), **extra)
-            print(f"{path}: features of {file.num_rows} sequences, {file.num_columns} each")
+            print(f"{path}: features of {counted(file.num_rows, 'sequence')}, {file.num_columns} each")
     return len(names)
 
 

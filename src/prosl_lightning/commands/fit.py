@@ -23,6 +23,7 @@ from prosl_lightning.figures.callback import FigureLogger
 from prosl_lightning.prosl.checks import check_data
 from prosl_lightning.prosl.initialise import load_initial_weights
 from prosl_lightning.prosl.module import ProSLModule
+from prosl_lightning.tables import counted
 
 _cli = submodule("cli")
 _callbacks = submodule("callbacks")
@@ -135,13 +136,14 @@ class FitCLI(_cli.LightningCLI):  # type: ignore[name-defined]
             if not checkpoint:
                 put_aside(Path(self.trainer.default_root_dir))
             else:
-                print(f"going on from {checkpoint}, {done} epochs done", flush=True)
+                print(f"going on from {checkpoint}, {counted(done, 'epoch')} done", flush=True)
 
     def after_fit(self) -> None:
         """Say where the result is."""
         last = Path(self.trainer.default_root_dir) / "checkpoints" / "last.ckpt"
         if self.trainer.is_global_zero and last.is_file():
-            print(f"\n{last}: {self.trainer.current_epoch} of {self.trainer.max_epochs} epochs done; judge it:")
+            epochs = counted(self.trainer.max_epochs or 0, "epoch")
+            print(f"\n{last}: {self.trainer.current_epoch} of {epochs} done; judge it:")
             print(f"  prosl knn --ckpt {last} --data.root {self.datamodule.root}")
 
 
@@ -150,8 +152,8 @@ def _announce(module: ProSLModule, data: SkeletonDataModule, trainer: pl.Trainer
     weights = sum(parameter.numel() for parameter in module.query_encoder.parameters())
     print(f"model  {options['base']}, {weights / 1e6:.2f} million weights, {options['stream']} stream")
     print(
-        f"data   {data.root}, {data.protocol}: {data.num_samples} sequences for training, {layout.num_joints} joints "
-        f"({layout.name}), {data.num_bodies} {'body' if data.num_bodies == 1 else 'bodies'}"
+        f"data   {data.root}, {data.protocol}: {counted(data.num_samples, 'sequence')} for training, "
+        f"{counted(layout.num_joints, 'joint')} ({layout.name}), {counted(data.num_bodies, 'body', 'bodies')}"
     )
     semantic = f"semantic from epoch {options['semantic_start']}" if options["semantic"] else "no semantic stage"
     if options["semantic"] and options["semantic_start"] >= (trainer.max_epochs or 0) > 0:

@@ -12,11 +12,12 @@ from typing import Any
 from prosl_lightning.commands.parsing import run_function
 from prosl_lightning.data.archive import Archive
 from prosl_lightning.data.archive_writer import META
+from prosl_lightning.data.conversion import check_layout
 from prosl_lightning.data.inspection import Inspection, inspect_archive, inspect_source
 from prosl_lightning.data.inspection_summary import summarize
 from prosl_lightning.data.source import RawSequence
 from prosl_lightning.errors import UsageError
-from prosl_lightning.tables import table
+from prosl_lightning.tables import counted, table
 
 _WORST = 2
 _LISTED = 6
@@ -36,7 +37,8 @@ def inspect(
 
     Faults are told, not mended. Joints that stick or jump and bones that stretch are judged by the size of the body:
     a jump is an abrupt step of more than 0.35 of it (16 cm for a standing person), a stuck joint rests in 20 frames
-    or more in which half of the joints move, a drifting bone varies by more than 25 % around its median.
+    or more in which half of the joints move, a drifting bone varies by more than 25 % around its median, and by more
+    than is usual of it in these data. Last come the sequences with far more faults than the others.
 
     Args:
         path: An archive, or raw files as `prosl prepare` takes them.
@@ -51,16 +53,13 @@ def inspect(
         UsageError: An option does not fit.
     """
     inspection = _inspect(Path(path), format, layout, verify)
+    summary = summarize(inspection)
+    print(json_text.dumps(summary, indent=1, allow_nan=False) if json else describe(summary), flush=True)
     if sheet is not None:
         from prosl_lightning.figures.sheet import write_sheet
 
         write_sheet(inspection, sheet)
-    summary = summarize(inspection)
-    if json:
-        print(json_text.dumps(summary, indent=1, allow_nan=False))
-    else:
-        print(describe(summary))
-        if sheet is not None:
+        if not json:
             print(f"drawn: {sheet}")
 
 
@@ -74,6 +73,7 @@ def _inspect(path: Path, format: str | None, layout: str | None, verify: bool) -
     from prosl_lightning.data.formats import open_source
 
     source = open_source(path, format=format, layout=layout)
+    check_layout(source, layout)
     return inspect_source(source, _progress(source, len(source)))
 
 
@@ -91,7 +91,7 @@ def _progress(sequences: Iterable[RawSequence], total: int) -> Iterator[RawSeque
 def describe(summary: dict[str, Any]) -> str:
     """The text for the screen: the worst by name, the rest by number."""
     parts = [_heading(summary), _groups(summary), _protocols(summary), _lengths(summary), _faults(summary)]
-    parts += [_worst_joints(summary), _worst_bones(summary)]
+    parts += [_worst_joints(summary), _worst_bones(summary), _unusual(summary)]
     return "\n\n".join(filter(None, parts))
 
 
@@ -101,7 +101,7 @@ def _heading(summary: dict[str, Any]) -> str:
     kind = "archive" if summary["kind"] == "archive" else f"raw files, format {summary['format']}"
     lines = [
         f"{summary['path']}: {kind}",
-        f"{_number(summary['sequences'], 'sequence')}, {_number(summary['frames'], 'frame')}{size}; "
+        f"{counted(summary['sequences'], 'sequence')}, {counted(summary['frames'], 'frame')}{size}; "
         f"layout {summary['layout']} ({summary['joints']} joints, {summary['unit']}), bodies {summary['bodies']}",
     ]
     if made:
@@ -132,7 +132,7 @@ def _groups(summary: dict[str, Any]) -> str:
             rows.append(_group(column, values["sequences"]))
     lines = [table(["", "values", "fewest sequences", "most", "most / fewest"], rows)] if rows else []
     if classes["unlabelled"]:
-        lines.append(f"without a label: {_number(classes['unlabelled'], 'sequence')}")
+        lines.append(f"without a label: {counted(classes['unlabelled'], 'sequence')}")
     empty = [name for name, number in named.items() if number == 0]
     if empty:
         lines.append(f"classes without a sequence: {_shortened(empty)}")
@@ -148,20 +148,16 @@ def _group(title: str, counts: dict[str, int]) -> list[object]:
 def _protocols(summary: dict[str, Any]) -> str:
     rows, remarks = [], []
     for name, split in summary["protocols"].items():
-        official = "{} / {}".format(*split["official"]) if split["official"] else ""
+        official = "{:,} / {:,}".format(*split["official"]) if split["official"] else ""
         rows.append([name, split["train"], split["test"], split["neither"], official])
         if split["both"]:
-            remarks.append(f"{name}: {split['both']} sequences both train and test")
+            remarks.append(f"{name}: in both train and test: {counted(split['both'], 'sequence')}")
         if split["tested_but_not_trained"]:
             remarks.append(f"{name}: tested but not trained: {_shortened(split['tested_but_not_trained'])}")
     header = ["protocol", "train", "test", "neither", "official"]
     keep = 5 if any(row[4] for row in rows) else 4
     text = table(header[:keep], [row[:keep] for row in rows]) if rows else "no protocol: every sequence trains (all)"
     return "\n".join([text, *remarks])
-
-
-def _number(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _shortened(names: Sequence[str]) -> str:
@@ -190,7 +186,7 @@ def _faults(summary: dict[str, Any]) -> str:
     text = table(["fault", "count", "sequences", "% of them", "worst"], rows)
     absent = [
         f"body {number}: absent from {100 * place['absent_share']:.1f} % of the frames, never there in "
-        f"{_number(place['never_there'], 'sequence')}"
+        f"{counted(place['never_there'], 'sequence')}"
         for number, place in enumerate(summary["positions"], start=1)
         if place["absent_frames"]
     ]
@@ -212,6 +208,15 @@ def _worst_bones(summary: dict[str, Any]) -> str:
         for item in bones[:_LISTED]
     ]
     return table(["bones that drift most", "median ± %", "largest ± %", "drifting in sequences"], rows) if rows else ""
+
+
+def _unusual(summary: dict[str, Any]) -> str:
+    rows = [
+        [item["name"], item["severity"], item["most"], 100 * item["rate"], 100 * item["usual"]]
+        for item in summary["unusual"][:_LISTED]
+    ]
+    header = ["sequences with most faults", "deviations", "most of all", "rate %", "usual %"]
+    return table(header, rows) if rows else ""
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from prosl_lightning.commands.evaluate import DataOptions, load_inputs, report
+from prosl_lightning.commands.evaluate import DataOptions, at_least_one, load_inputs, report
 from prosl_lightning.commands.parsing import run_function
-from prosl_lightning.evaluation.clusters import cluster_measures
+from prosl_lightning.evaluation.clusters import CLUSTERING, cluster_measures
 from prosl_lightning.evaluation.features import FeatureTables, Precision, extract_tables, fuse_tables
 from prosl_lightning.evaluation.fusion import fusion_weights
-from prosl_lightning.evaluation.knn import knn_measures
+from prosl_lightning.evaluation.knn import RULES, knn_measures
 
 
 def knn(
@@ -31,7 +31,7 @@ def knn(
     Args:
         ckpt: Checkpoint of `prosl fit`, or a list of them: '[joint.ckpt, bone.ckpt]'.
         data: The data to evaluate on.
-        k: Neighbours that vote; among classes with as many votes that of the nearest neighbour wins.
+        k: Neighbours that vote; among classes with as many votes the lowest label wins, as in scikit-learn.
         weights: Of the checkpoints in the fusion; equal where they are not given.
         clusters: Divide the test part into so many clusters (`classes`: as many as it has classes) by k-means, and
             report how well they match the classes.
@@ -39,14 +39,16 @@ def knn(
     """
     ckpts = [ckpt] if isinstance(ckpt, str) else ckpt
     shares = fusion_weights(weights, len(ckpts))
+    at_least_one(k=k)
     inputs = load_inputs(ckpts, data)
     source = inputs[0][1]
-    protocol: dict[str, Any] = {"k": k, "precision": precision}
+    protocol: dict[str, Any] = {"k": k, "precision": precision} | RULES
 
     def judge(paths: Sequence[str], tables: FeatureTables, more: dict[str, Any]) -> None:
         numbers, settings, seeds = knn_measures(tables, k), protocol | more, []
         if clusters is not None:
             settings["clusters"] = len(tables.test_labels.unique()) if clusters == "classes" else clusters
+            settings["clustering"] = CLUSTERING
             numbers |= cluster_measures(tables.test, tables.test_labels, settings["clusters"])
             seeds = [0]
         report("knn", paths, source, numbers, settings, seeds)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from prosl_lightning.commands.classify import Outcome, default_milestones, finish, seeds_of, train_head
-from prosl_lightning.commands.evaluate import DataOptions, load_inputs
+from prosl_lightning.commands.classify import Outcome, finish, milestones_of, train_head
+from prosl_lightning.commands.evaluate import DataOptions, at_least_one, load_inputs
 from prosl_lightning.commands.parsing import run_function
 from prosl_lightning.evaluation.features import Precision, extract_tables
 from prosl_lightning.evaluation.fusion import fuse, fusion_weights
@@ -39,30 +39,35 @@ def linear(
         weights: Of the checkpoints in the fusion; equal where they are not given.
         precision: Of the encoder while features are extracted: float32 or bfloat16.
     """
-    recipe = replace(LINEAR, epochs=epochs, milestones=default_milestones(epochs, milestones))
+    recipe = replace(LINEAR, epochs=epochs, milestones=milestones_of(epochs, milestones))
     protocol = recipe.to_plain() | {"precision": precision}
     ckpts = [ckpt] if isinstance(ckpt, str) else ckpt
-    shares, runs = fusion_weights(weights, len(ckpts)), seeds_of(seeds)
+    shares = fusion_weights(weights, len(ckpts))
+    at_least_one(seeds=seeds)
     inputs = load_inputs(ckpts, data)
     streams: list[list[Outcome]] = []
     for path, (module, source) in zip(ckpts, inputs, strict=True):
         names = class_names_of(source.archive.class_names, source.archive.labels)
         tables = extract_tables(module, source, precision)
         outcomes: list[Outcome] = []
-        for seed in runs:
+        for seed in range(seeds):
             classifier = LinearEvaluation(module, names, recipe=recipe, seed=seed, data=source.recipe)
             outcomes.append(train_head(classifier, tables))
             if seed == 0:
                 first = classifier
-        finish("linear", "linear", [path], source, outcomes, protocol, first, tables)
+        finish("linear", [path], source, outcomes, protocol, first, tables)
         streams.append(outcomes)
     if len(ckpts) > 1:
-        fused = [
-            Outcome(fuse([one.logits for one in each], shares), each[0].labels, None)
-            for each in zip(*streams, strict=True)
-        ]
-        protocol |= {"fusion": "sum of logits", "weights": shares}
-        finish("linear", "linear-fusion", ckpts, inputs[0][1], fused, protocol)
+        seen = "+".join(dict.fromkeys(module.hparams["stream"] for module, _ in inputs))
+        protocol |= {"fusion": "sum of logits", "weights": shares, "stream": seen}
+        finish("linear", ckpts, inputs[0][1], _fused(streams, shares), protocol)
+
+
+def _fused(streams: Sequence[Sequence[Outcome]], shares: Sequence[float]) -> list[Outcome]:
+    """Of each seed, what the streams say together."""
+    return [
+        Outcome(fuse([one.logits for one in each], shares), each[0].labels, None) for each in zip(*streams, strict=True)
+    ]
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -55,6 +55,10 @@ def short_message(message: str) -> str:
     linked = re.match(r"argument ([\w.]+) --> ([\w.]+):", message)
     if linked:
         return f"--{linked[2]} follows from --{linked[1]}: give only that one"
+    if wrong := re.search(r"argument subcommand: invalid choice: '(.*?)' \(choose from (.*)\)", message):
+        names = re.findall(r"[\w-]+", wrong[2])
+        close = difflib.get_close_matches(wrong[1], names, n=1)
+        return f"there is no '{wrong[1]}'; " + (f"did you mean {close[0]}?" if close else f"choose {', '.join(names)}")
     lines = [_plain_types(line).strip().lstrip("- ") for line in message.splitlines()]
     lines = list(dict.fromkeys(line for line in lines if line))
     option = re.match(r'Parser key "([\w.+]+)":', lines[0])

@@ -57,7 +57,7 @@ def predict(
     if not files:
         raise UsageError("give the files to classify")
     classifier = _load(ckpt)
-    encoder = SkeletonEncoder(classifier.backbone, classifier.data_recipe)
+    encoder = _encoder(classifier, ckpt)
     with UserFiles(files, format, layout) as opened:
         refuse_other_layout(opened.layout, encoder, opened.first, _REMEDY)
         predictions = list(_predictions(classifier, encoder, opened, top, neighbours, batch_size))
@@ -78,6 +78,16 @@ def _load(ckpt: str) -> ClassifierEvaluation:
             f"{ckpt} is an encoder without a classifier\nmake one first: prosl linear --ckpt {ckpt} --data.root DIR"
         )
     return load_classifier(ckpt).to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _encoder(classifier: ClassifierEvaluation, ckpt: str) -> SkeletonEncoder:
+    encoder = SkeletonEncoder(classifier.backbone, classifier.data_recipe)
+    if encoder.normalization is None:
+        raise UsageError(
+            f"{ckpt} does not say how its training data were normalised, so files cannot be prepared alike\n"
+            "in Python give the classifier data=data.recipe (of the SkeletonDataModule) before it is trained"
+        )
+    return encoder
 
 
 def _predictions(

@@ -14,6 +14,7 @@ from prosl_lightning._lightning import pl
 from prosl_lightning.data.datamodule import SkeletonDataModule
 from prosl_lightning.errors import DataError
 from prosl_lightning.prosl.module import ProSLModule
+from prosl_lightning.tables import counted
 
 
 class SaveConfig(pl.Callback):
@@ -98,8 +99,8 @@ def check_resumable(checkpoint: Path, module: ProSLModule, data: SkeletonDataMod
     before = stored.get("recipe", {}).get("num_samples", data.num_samples)
     if before != data.num_samples:
         raise DataError(
-            f"--ckpt_path: {checkpoint} was trained on {before} sequences, protocol '{data.protocol}' of {data.root} "
-            f"has {data.num_samples}\n{advice}"
+            f"--ckpt_path: {checkpoint} was trained on {counted(before, 'sequence')}, protocol '{data.protocol}' of "
+            f"{data.root} has {data.num_samples}\n{advice}"
         )
     for change in changes:
         print(f"prosl fit: {change} ({checkpoint.name})", file=sys.stderr)

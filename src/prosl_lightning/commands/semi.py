@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from prosl_lightning.commands.classify import Outcome, default_milestones, finish, seeds_of
-from prosl_lightning.commands.evaluate import DataOptions, load_inputs
+from prosl_lightning.commands.classify import Outcome, finish, milestones_of
+from prosl_lightning.commands.evaluate import DataOptions, at_least_one, load_inputs
 from prosl_lightning.commands.parsing import run_function
 from prosl_lightning.commands.quiet import silence_lightning
 from prosl_lightning.data.datamodule import SkeletonDataModule
@@ -44,20 +44,20 @@ def semi(
         ckpt: Checkpoint of `prosl fit`.
         data: The data to evaluate on.
         fraction: Share of the training set whose labels are used, e.g. 0.01 or 0.1; 1 is supervised fine-tuning.
-        sampling: `random` draws from all sequences, `stratified` the same share of every class.
+        sampling: `random` draws from all sequences that have a label, `stratified` the same share of every class.
         seeds: Number of runs, each with labels, layer, order and crops of its own.
         epochs: Passes over the labelled sequences.
         milestones: Epochs at which the learning rate is divided by ten; 5/8 and 7/8 of all where it is not given.
         test_every: Epochs between tests during training, from which the best epoch on the test set is told.
     """
-    recipe = replace(FINE_TUNING, epochs=epochs, milestones=default_milestones(epochs, milestones))
-    runs = seeds_of(seeds)
+    recipe = replace(FINE_TUNING, epochs=epochs, milestones=milestones_of(epochs, milestones))
+    at_least_one(seeds=seeds, test_every=test_every)
     silence_lightning()
     ((module, source),) = load_inputs([ckpt], data)
     check_fits(module, source)
     names = class_names_of(source.archive.class_names, source.archive.labels)
     outcomes: list[Outcome] = []
-    for seed in runs:
+    for seed in range(seeds):
         classifier = SemiSupervisedEvaluation(module, names, recipe=recipe, seed=seed, data=source.recipe)
         outcome, labelled = tune(classifier, source, fraction, sampling, test_every)
         outcomes.append(outcome)
@@ -66,7 +66,7 @@ def semi(
     protocol = {
         **recipe.to_plain(), "fraction": fraction, "sampling": sampling, "labelled": labelled, "test_every": test_every,
     }  # fmt: skip
-    finish("semi", f"semi-{fraction:g}", [ckpt], source, outcomes, protocol, first)
+    finish("semi", [ckpt], source, outcomes, protocol, first)
 
 
 def tune(

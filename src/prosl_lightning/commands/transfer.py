@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-from prosl_lightning.commands.classify import Outcome, default_milestones, finish, seeds_of, train_head
-from prosl_lightning.commands.evaluate import DataOptions, load_inputs
+from prosl_lightning.commands.classify import Outcome, finish, milestones_of, train_head
+from prosl_lightning.commands.evaluate import DataOptions, at_least_one, load_inputs
 from prosl_lightning.commands.parsing import resolve_config, run_function
 from prosl_lightning.commands.quiet import silence_lightning
 from prosl_lightning.commands.semi import tune
@@ -42,16 +43,14 @@ def transfer(
         seeds: Number of runs with layers and orders of their own: mean and deviation are reported.
         test_every: Epochs between tests while fine-tuning, from which the best epoch on the test set is told.
     """
-    recipe = replace(
-        FINE_TUNING if finetune else LINEAR, epochs=epochs, milestones=default_milestones(epochs, milestones)
-    )
-    runs = seeds_of(seeds)
+    recipe = replace(FINE_TUNING if finetune else LINEAR, epochs=epochs, milestones=milestones_of(epochs, milestones))
+    at_least_one(seeds=seeds, test_every=test_every)
     silence_lightning()
     ((module, target),) = load_inputs([ckpt], data)
     names = class_names_of(target.archive.class_names, target.archive.labels)
     outcomes: list[Outcome] = []
     tables: FeatureTables | None = None
-    for seed in runs:
+    for seed in range(seeds):
         classifier = TransferEvaluation(
             module, names, layout=target.layout, num_bodies=target.num_bodies, finetune=finetune, recipe=recipe,
             seed=seed, data=target.recipe,
@@ -65,24 +64,34 @@ def transfer(
         else:
             tables = classifier_tables(classifier, target) if tables is None else tables
             outcomes.append(train_head(classifier, tables))
-    protocol = recipe.to_plain() | {"finetune": finetune}
-    mapping = first.backbone.mapping
+    protocol = recipe.to_plain() | {"finetune": finetune} | _mapping_of(first)
+    finish("transfer", [ckpt], target, outcomes, protocol, first, tables)
+
+
+def _mapping_of(classifier: TransferEvaluation) -> dict[str, Any]:
+    """What the row says of joints and units that differ."""
+    mapping, encoder, data = classifier.backbone.mapping, classifier.backbone.encoder_layout, classifier.layout
+    told: dict[str, Any] = {}
     if mapping is not None:
-        protocol |= {"absent_joints": list(mapping.absent), "unused_joints": list(mapping.dropped)}
-    folder = f"{'finetune' if finetune else 'transfer'}-{target.archive.root.resolve().name}"
-    finish("transfer", folder, [ckpt], target, outcomes, protocol, first, tables)
+        told |= {"absent_joints": list(mapping.absent), "unused_joints": list(mapping.dropped)}
+        told |= {"renamed_joints": mapping.renamed} if mapping.renamed else {}
+    if encoder.unit != data.unit:
+        told["units"] = {"encoder": encoder.unit, "data": data.unit}
+    return told
 
 
 def _describe(classifier: TransferEvaluation, ckpt: str, target: SkeletonDataModule) -> None:
-    """Say what matched, and whether the source was normalised as the target is."""
+    """Say what matched, and whether the source has the target's normalisation and unit."""
     for line in classifier.describe_mapping():
         print(line)
     source = stored_recipe(ckpt).get("normalisation")
     recipes = [dict(each).get("normalize") if isinstance(each, dict) else None for each in (
         source, target.archive.meta.get("recipe"),
     )]  # fmt: skip
-    if recipes[0] != recipes[1]:
-        print(f"normalisation differs: the encoder's data '{recipes[0]}', the target '{recipes[1]}'")
+    units = [classifier.backbone.encoder_layout.unit, target.layout.unit]
+    for what, (ours, theirs) in (("normalisation", recipes), ("unit", units)):
+        if ours != theirs:
+            print(f"{what} differs: the encoder's data '{ours}', the target '{theirs}'")
 
 
 def _with_packaged_configs(arguments: Sequence[str]) -> list[str]:

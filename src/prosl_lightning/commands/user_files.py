@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prosl_lightning.commands.parsing import ShortUsageParser, _spell_out
+from prosl_lightning.data.conversion import check_layout
 from prosl_lightning.data.formats import open_source
 from prosl_lightning.data.source import Source
 from prosl_lightning.errors import DataError
 from prosl_lightning.evaluation.encoder import SkeletonEncoder
 from prosl_lightning.skeleton import SkeletonLayout
+from prosl_lightning.tables import counted
 
 _WHOLE = (".npz", ".npy", ".zip", ".pkl", ".pickle", ".h5", ".hdf5")  # files that `open_source` takes as they are
 _SHOWN = 20
@@ -64,6 +66,7 @@ class UserFiles:
             for path in self._places(files):
                 try:
                     source = open_source(path, format=format, layout=layout)
+                    check_layout(source, layout)
                 except DataError as error:
                     told = self._told(path)
                     self.bad.append((told, self._told(str(error)).removeprefix(f"{told}: ")))
@@ -138,7 +141,7 @@ class UserFiles:
                     self.bad.append((self._told(sequence.source), sequence.error))
                     continue
                 try:
-                    joints = encoder.prepare(sequence.bodies)
+                    joints = encoder.prepare(sequence.bodies, already=source.already)
                 except DataError as error:
                     self.bad.append((self._told(sequence.source), str(error)))
                     continue
@@ -170,7 +173,7 @@ def refuse_other_layout(layout: SkeletonLayout, encoder: SkeletonEncoder, what: 
     """
     if layout.joints != encoder.layout.joints:
         raise DataError(
-            f"{what} has layout '{layout.name}' with {layout.num_joints} joints, the encoder takes "
+            f"{what} has layout '{layout.name}' with {counted(layout.num_joints, 'joint')}, the encoder takes "
             f"'{encoder.layout.name}' with {encoder.layout.num_joints}\n{remedy}"
         )
 

@@ -23,6 +23,7 @@ from prosl_lightning.data.archive_writer import (
     FRAMES,
     HEADER_BYTES,
     INDEX,
+    MAX_LABEL,
     META,
     RESERVED,
     VERSION,
@@ -30,7 +31,7 @@ from prosl_lightning.data.archive_writer import (
     frames_header,
     meta_text,
 )
-from prosl_lightning.data.protocols import IntArray, split_rows
+from prosl_lightning.data.protocols import IntArray, check_rule, split_rows
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.skeleton import SkeletonLayout
 
@@ -87,13 +88,29 @@ class Archive:
             frames = _map_frames(root, meta)
             if int(index["length"].sum(dtype=np.int64)) != len(frames):
                 raise DataError(f"{root / INDEX}: lengths do not add up to the {len(frames)} frames; {_remedy()}")
-            return cls(root, meta, index, frames)
+            archive = cls(root, meta, index, frames)
+            archive._check()
+            return archive
         except DataError as error:
             if str(root) in str(error):
                 raise
             raise DataError(f"{root / META}: {error}; {_remedy()}") from error
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"{root / META}: incomplete or damaged ({error!r}); {_remedy()}") from error
+
+    def _check(self) -> None:
+        """Whether labels and rules can be used; what a writer makes always can."""
+        labels = self.labels
+        if len(labels) and not -1 <= int(labels.min()) <= int(labels.max()) <= MAX_LABEL:
+            raise DataError(f"labels from {labels.min()} to {labels.max()}, expected -1 to {MAX_LABEL:,}")
+        for name, rule in self.meta["protocols"].items():
+            try:
+                column = check_rule(name, rule)["column"]
+            except UsageError as error:
+                raise DataError(str(error)) from error
+            if column not in self.columns:
+                columns = ", ".join(self.columns) or "none"
+                raise DataError(f"protocol '{name}' splits by column '{column}'; the index has {columns}")
 
     def __len__(self) -> int:
         """Number of sequences N."""

@@ -28,6 +28,7 @@ VERSION = 1
 FRAMES, INDEX, META = "frames.npy", "index.npy", "meta.json"
 RESERVED = ("name", "length", "label")
 HEADER_BYTES = 128
+MAX_LABEL, MAX_BODIES = 1_000_000, 100  # more are a mistake, and whoever counts by them would fill the memory
 
 
 class UnwritableError(DataError):
@@ -75,8 +76,8 @@ class ArchiveWriter:
     ) -> None:
         if dtype not in ("float16", "float32"):
             raise UsageError(f"dtype is '{dtype}'; expected float16 or float32")
-        if num_bodies < 1:
-            raise UsageError(f"num_bodies is {num_bodies}; expected at least 1")
+        if not 1 <= num_bodies <= MAX_BODIES:
+            raise UsageError(f"num_bodies is {num_bodies}; expected 1 to {MAX_BODIES}")
         self.root = Path(os.path.abspath(root))
         self.layout, self.num_bodies, self.overwrite = layout, num_bodies, overwrite
         self.class_names = [str(name) for name in class_names]
@@ -104,7 +105,7 @@ class ArchiveWriter:
             raise self._unwritable(error) from error
         return self
 
-    def add(self, name: str, joints: NDArray[Any], *, label: int = -1, **columns: int) -> None:
+    def add(self, name: str, joints: NDArray[Any], /, *, label: int = -1, **columns: int) -> None:
         """Append one sequence.
 
         Args:
@@ -114,7 +115,7 @@ class ArchiveWriter:
             columns: Integers for the index, the same names in every call.
 
         Raises:
-            DataError: Wrong shape, a value that is not finite (or too large for ``dtype``), or a label without a name.
+            DataError: Wrong shape, a value that is not finite (or too large for ``dtype``), or a label that is none.
             UsageError: The columns differ from those of the first sequence.
         """
         if self._file is None:
@@ -132,8 +133,7 @@ class ArchiveWriter:
             raise UsageError(
                 f"{name}: columns {sorted(columns)}, but the first sequence has {sorted(self._column_names)}"
             )
-        if label < -1 or (self.class_names and label >= len(self.class_names)):
-            raise DataError(f"{name}: label {label}, but there are {len(self.class_names)} classes (-1 = unknown)")
+        self._check_label(name, label)
         with np.errstate(over="ignore"):
             frames = np.ascontiguousarray(joints.transpose(0, 3, 1, 2), dtype=self.dtype)
         if not np.isfinite(frames).all():
@@ -174,6 +174,13 @@ class ArchiveWriter:
                 raise UsageError(
                     f"protocol '{name}' splits by column '{rule['column']}'; columns are {', '.join(known) or 'none'}"
                 )
+
+    def _check_label(self, name: str, label: int) -> None:
+        if label < -1 or (self.class_names and label >= len(self.class_names)):
+            known = f"are {len(self.class_names)} classes" if len(self.class_names) != 1 else "is 1 class"
+            raise DataError(f"{name}: label {label}, but there {known} (-1 = unknown)")
+        if label > MAX_LABEL:
+            raise DataError(f"{name}: label {label}, expected classes counted from 0, at most {MAX_LABEL:,}")
 
     def _complete(self) -> None:
         if not self._rows:

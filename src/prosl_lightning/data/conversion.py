@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -15,16 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prosl_lightning.data.archive import Archive, ArchiveWriter
-from prosl_lightning.data.archive_writer import UnwritableError
-from prosl_lightning.data.normalize import FloatArray, normalize_agcn
-from prosl_lightning.data.normalize_crossclr import normalize_crossclr
+from prosl_lightning.data.archive_writer import RESERVED, UnwritableError
 from prosl_lightning.data.parallel import map_in_order
+from prosl_lightning.data.prepare_report import PrepareReport, print_report
+from prosl_lightning.data.recipes import left_to_do, normalize_bodies
 from prosl_lightning.data.source import RawSequence, Source
+from prosl_lightning.data.units import body_size, size_warning
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.skeleton import SkeletonLayout
-from prosl_lightning.tables import table
-
-NORMALIZATIONS = ("agcn", "upright", "crossclr", "none")
+from prosl_lightning.tables import counted
 
 
 @dataclass(frozen=True)
@@ -48,27 +48,17 @@ class Prepared:
     columns: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass
-class PrepareReport:
-    """Outcome of a preparation.
+def check_layout(source: Source, layout: str | SkeletonLayout | None) -> None:
+    """Refuse a body model that was asked for but is not that of the source, since its format says which it is.
 
-    Attributes:
-        root: The archive.
-        num_sequences: Sequences in it.
-        num_frames: Frames in it.
-        columns: Integer columns of its index.
-        splits: Training and test sequences by protocol.
-        left_out: What was passed over on purpose: reason -> names.
-        bad: Source and reason of everything that could not be used.
+    Raises:
+        UsageError: Names both.
     """
-
-    root: Path
-    num_sequences: int = 0
-    num_frames: int = 0
-    columns: tuple[str, ...] = ()
-    splits: dict[str, tuple[int, int]] = field(default_factory=dict)
-    left_out: dict[str, list[str]] = field(default_factory=dict)
-    bad: list[tuple[str, str]] = field(default_factory=list)
+    if layout is not None and (asked := SkeletonLayout.of(layout)).joints != source.layout.joints:
+        raise UsageError(
+            f"layout '{asked.name}' does not fit {source.path}: format {source.format} has '{source.layout.name}'; "
+            "leave it out"
+        )
 
 
 def prepare_source(
@@ -105,15 +95,15 @@ def prepare_source(
     if strict and source.bad:
         raise DataError(f"{': '.join(source.bad[0])}\nleave out --strict to go on without such files")
     bodies = source.num_bodies if num_bodies is None else num_bodies
-    recipe = normalize or source.normalize
+    recipe, recorded = _recipe(source, normalize)
     writer = ArchiveWriter(
         out,
         layout=source.layout,
         num_bodies=bodies,
         class_names=source.class_names,
         protocols=source.protocols,
-        recipe={"importer": source.format, "normalize": recipe},
-        source=source.path.name,
+        recipe=recorded,
+        source=Path(os.path.abspath(source.path)).name,
         dtype=dtype,
         overwrite=overwrite,
     )
@@ -122,63 +112,45 @@ def prepare_source(
         prepared = map_in_order(partial(_read_and_normalize, source.read, normalized), source.items, jobs)
     else:
         prepared = (normalized(sequence) for sequence in source)
-    report = write_all(writer, prepared, len(source), strict, left_out=source.left_out, bad=source.bad)
+    sizes: list[float] = []
+    measured = _measured(prepared, sizes)
+    report = write_all(writer, measured, len(source), strict, left_out=source.left_out, bad=source.bad)
     print_report(report, source.official)
     for note in source.notes:
         print(note)
+    if warning := size_warning(sizes, source.layout):
+        print(f"warning: {warning}", file=sys.stderr)
     return report
+
+
+def _recipe(source: Source, normalize: str | None) -> tuple[str, dict[str, Any]]:
+    """The recipe to run, and what the archive says of its coordinates: what they are, not what was done last."""
+    wanted = normalize or source.already or source.normalize
+    if wanted == "none":
+        wanted = source.already or wanted
+    recipe = left_to_do(wanted, source.already)
+    recorded: dict[str, Any] = {"importer": source.format, "normalize": wanted}
+    if wanted == source.already:
+        recorded["normalized_by"] = "the files"
+        source.notes.append("coordinates are kept as they are: nothing is centred or turned twice")
+    if source.column_names:
+        recorded["column_names"] = {column: list(names) for column, names in source.column_names.items()}
+    return recipe, recorded
+
+
+def _measured(sequences: Generator[Prepared, None, None], sizes: list[float]) -> Generator[Prepared, None, None]:
+    """Pass the sequences on and note the size of a body of each."""
+    with closing(sequences):
+        for sequence in sequences:
+            if sequence.joints is not None:
+                sizes.append(body_size(sequence.joints))
+            yield sequence
 
 
 def _read_and_normalize(
     read: Callable[[Any], RawSequence], normalized: Callable[[RawSequence], Prepared], item: Any
 ) -> Prepared:
     return normalized(read(item))
-
-
-def normalize_bodies(bodies: FloatArray, layout: SkeletonLayout, num_bodies: int, recipe: str) -> NDArray[np.float32]:
-    """Bring one sequence into the archive's form.
-
-    Args:
-        bodies: Raw coordinates ``(T, B, V, C)``; absent bodies are zero.
-        layout: The body model.
-        num_bodies: Bodies to keep, M.
-        recipe: ``agcn`` or ``upright`` (:func:`~prosl_lightning.data.normalize.normalize_agcn`), ``crossclr``
-            (:func:`~prosl_lightning.data.normalize_crossclr.normalize_crossclr`; T is 50 then), or ``none`` (the first
-            M bodies as they are).
-
-    Returns:
-        ``(T, V, M, C)`` float32.
-
-    Raises:
-        DataError: No frame, a value that is not finite or too large, or nobody in any frame.
-        UsageError: The recipe is unknown.
-    """
-    if recipe not in NORMALIZATIONS:
-        raise UsageError(f"normalize is '{recipe}'; expected {' or '.join(NORMALIZATIONS)}")
-    if len(bodies) == 0:
-        raise DataError("no frames")
-    if not np.isfinite(bodies).all():
-        finite = np.isfinite(bodies).all(axis=(1, 2, 3))
-        raise DataError(
-            f"NaN or infinity in {int((~finite).sum())} of {len(bodies)} frames, first in frame {finite.argmin()}"
-        )
-    with np.errstate(over="ignore", invalid="ignore"):  # absurd values end as infinity, which is refused below
-        chosen = _by_recipe(bodies, layout, num_bodies, recipe)
-    if not np.isfinite(chosen).all():
-        raise DataError(f"coordinates up to {np.abs(bodies).max():.3g} are too large to be normalised")
-    if not chosen.any():
-        raise DataError("nobody in any frame")
-    return chosen.transpose(0, 2, 1, 3)
-
-
-def _by_recipe(bodies: FloatArray, layout: SkeletonLayout, num_bodies: int, recipe: str) -> NDArray[np.float32]:
-    if recipe == "crossclr":
-        return normalize_crossclr(bodies, layout, num_bodies)
-    if recipe != "none":
-        return normalize_agcn(bodies, layout, num_bodies, upright=recipe == "upright")
-    chosen = np.zeros((len(bodies), num_bodies, *bodies.shape[2:]), dtype=np.float32)
-    chosen[:, : bodies.shape[1]] = bodies[:, :num_bodies]
-    return chosen
 
 
 def normalize_sequence(sequence: RawSequence, layout: SkeletonLayout, num_bodies: int, recipe: str) -> Prepared:
@@ -218,6 +190,8 @@ def write_all(
     with closing(sequences), writer:
         for item in _progress(sequences, total):
             reason = item.error
+            if taken := set(item.columns) & set(RESERVED):
+                raise UsageError(f"'{min(taken)}' is a column of every archive; give that of the files another name")
             if item.joints is not None:
                 try:
                     writer.add(item.name, item.joints, label=item.label, **item.columns)
@@ -231,7 +205,7 @@ def write_all(
                 report.bad.append((item.source, reason))
         if len(writer) == 0:
             first = f"; the first: {report.bad[0][0]}: {report.bad[0][1]}" if report.bad else ""
-            raise DataError(f"nothing usable among {total} sequences{first}")
+            raise DataError(f"nothing usable among {counted(total, 'sequence')}{first}")
         writer.counts = {"read": total} | {reason: len(names) for reason, names in report.left_out.items()}
         writer.counts["could not be used"] = len(report.bad)
     archive = Archive.open(writer.root)
@@ -239,48 +213,8 @@ def write_all(
     for protocol in archive.protocols:
         train, test = archive.split(protocol)
         report.splits[protocol] = (len(train), len(test))
+        report.neither[protocol] = len(archive) - len(np.union1d(train, test))
     return report
-
-
-def print_report(report: PrepareReport, official: Mapping[str, tuple[int, int]] | None = None) -> None:
-    """Print what was written, what was left out and why, and the size of each split beside the official one.
-
-    Where a split has another size than the official one, a warning on stderr says by how much.
-
-    Args:
-        report: What :func:`write_all` returned.
-        official: Published sizes (train, test) by protocol.
-    """
-    official = official or {}
-    size = sum(path.stat().st_size for path in report.root.iterdir())
-    print(f"{report.root}: {report.num_sequences} sequences, {report.num_frames} frames, {size / 1e6:.1f} MB")
-    for reason, names in report.left_out.items():
-        print(f"{reason}: {len(names)}")
-    print(f"could not be used: {len(report.bad)}")
-    for source, reason in report.bad:
-        print(f"  {source}: {reason}")
-    rows = [
-        [name, *sizes, "{:,} / {:,}".format(*official[name]) if name in official else ""]
-        for name, sizes in report.splits.items()
-    ]
-    header = ["protocol", "train", "test", "official"]
-    print(table(header, rows) if official else table(header[:3], [row[:3] for row in rows]))
-    if list(report.splits) == ["all"]:
-        columns = ", ".join(report.columns) or "none"
-        print(f"no split is known: give one as --protocol NAME:COLUMN=1,2,3; integer columns are {columns}")
-    differences = [_difference(name, report.splits[name], sizes) for name, sizes in official.items()]
-    for line in filter(None, differences):
-        print(f"warning: {line}", file=sys.stderr)
-
-
-def _difference(protocol: str, found: tuple[int, int], official: tuple[int, int]) -> str:
-    """What one split lacks or has too much; empty when its sizes are the official ones."""
-    parts = []
-    for side, here, wanted in zip(("train", "test"), found, official, strict=True):
-        if here != wanted:
-            what = "missing" if here < wanted else "more than expected"
-            parts.append(f"{here:,} of {wanted:,} {side}, {abs(here - wanted):,} {what}")
-    return f"{protocol}: {'; '.join(parts)}" if parts else ""
 
 
 def _progress(items: Iterable[Any], total: int) -> Iterator[Any]:

@@ -134,6 +134,8 @@ class SkeletonDataModule(pl.LightningDataModule):
     def recipe(self) -> dict[str, Any]:
         """What a checkpoint keeps about its data, as plain data."""
         return {
+            "archive": self.archive.root.resolve().name,
+            "frames_sha256": self.archive.meta["frames"].get("sha256"),
             "data": self.archive.meta.get("source", ""),
             "normalisation": self.archive.meta.get("recipe", {}),
             "layout": self.layout.to_plain(),

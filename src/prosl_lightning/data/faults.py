@@ -12,7 +12,7 @@ the origin throughout a track whose body stands there: then the data are centred
   absolute one) above the median step of that joint in that track. A fast motion is none; a joint that is elsewhere for
   one frame makes two.
 * **drift** of a bone: half the span of the middle 90 % of its lengths in a track, relative to their median; a fault
-  above 0.25.
+  above 0.25 where it is also more than is usual of that bone in the data (:mod:`~prosl_lightning.data.severity`).
 """
 
 from __future__ import annotations

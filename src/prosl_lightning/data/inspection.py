@@ -12,15 +12,17 @@ from numpy.typing import NDArray
 
 from prosl_lightning.data.archive import Archive
 from prosl_lightning.data.faults import Faults, measure
+from prosl_lightning.data.ntu_sets import NTU60, NTU120
 from prosl_lightning.data.protocols import IntArray
 from prosl_lightning.data.source import RawSequence, Source
 from prosl_lightning.errors import DataError
 from prosl_lightning.skeleton import SkeletonLayout
+from prosl_lightning.tables import counted
 
 _BLOCK_FRAMES = 8192
 _STRIP_FRAMES = 6
 _STRIP_BODIES = 2
-_UNLABELLED = 24
+_UNLABELLED, _LABELLED = 24, 180  # sequences that are kept to be drawn; no sheet can show more classes
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Inspection:
         left_out: What reading raw files passes over on purpose: reason -> number.
         bad: Source and reason of everything that cannot be read.
         notes: Further lines of the reader.
-        strips: One sequence of each class; of unlabelled data the first ones.
+        strips: One sequence of each class, of 180 at most; of unlabelled data the first ones.
         verified: Whether every byte was compared with its checksum.
     """
 
@@ -108,7 +110,7 @@ def inspect_archive(archive: Archive, verify: bool = False) -> Inspection:
     strips = _Strips()
     labels, first = np.unique(archive.labels, return_index=True)
     unlabelled = np.flatnonzero(archive.labels < 0)[:_UNLABELLED]
-    for row in [*first[labels >= 0].tolist(), *unlabelled.tolist()]:
+    for row in [*first[labels >= 0][:_LABELLED].tolist(), *unlabelled.tolist()]:
         strips.offer(str(archive.names[row]), int(archive.labels[row]), archive.clip(row))
     meta = archive.meta
     made = {key: meta.get(key) for key in ("written_by", "source", "recipe", "counts", "dtype")}
@@ -125,10 +127,19 @@ def inspect_archive(archive: Archive, verify: bool = False) -> Inspection:
         faults,
         class_names=archive.class_names,
         protocols=meta["protocols"],
+        official=_official(archive),
         made=made,
         strips=strips.sorted(),
         verified=verify,
     )
+
+
+def _official(archive: Archive) -> dict[str, tuple[int, int]]:
+    """Published sizes of an archive's protocols: those of the known set that has its class names."""
+    for known in (NTU60, NTU120):
+        if archive.class_names == known.class_names:
+            return {name: size for name, size in known.official.items() if name in archive.protocols}
+    return {}
 
 
 def _blocks(archive: Archive) -> Iterator[tuple[NDArray[Any], IntArray]]:
@@ -168,7 +179,7 @@ def inspect_source(source: Source, sequences: Iterable[RawSequence] | None = Non
         columns.append(dict(sequence.columns))
     if not names:
         first = f"; the first: {bad[0][0]}: {bad[0][1]}" if bad else ""
-        raise DataError(f"{source.path}: none of {len(source)} sequences can be read{first}")
+        raise DataError(f"{source.path}: none of {counted(len(source), 'sequence')} can be read{first}")
     faults, lengths = found.all()
     known = dict.fromkeys(name for row in columns for name in row)
     return Inspection(
@@ -239,6 +250,8 @@ class _Strips:
         unlabelled = sum(key < 0 for key in self._kept)
         key = label if label >= 0 else -1 - unlabelled
         if key in self._kept or (label < 0 and unlabelled >= _UNLABELLED):
+            return
+        if label >= 0 and len(self._kept) - unlabelled >= _LABELLED:
             return
         there = np.isfinite(frames).all(axis=(1, 2)) & np.asarray(frames != 0).any(axis=(1, 2))  # (T, M)
         times = np.flatnonzero(there.any(axis=1))

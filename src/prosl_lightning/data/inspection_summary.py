@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from prosl_lightning.data.faults import DRIFT
 from prosl_lightning.data.inspection import Inspection
 from prosl_lightning.data.protocols import IntArray, split_rows
+from prosl_lightning.data.severity import drifting, severity
 
 FEW_VALUES = 150  # NTU-120 has 106 performers
+UNUSUAL = 3.0  # deviations
 _BINS = 8
 _USUAL = 0.98  # a few endless sequences shall not flatten the histogram: they share its last bin
 
@@ -18,7 +19,8 @@ _USUAL = 0.98  # a few endless sequences shall not flatten the histogram: they s
 def summarize(inspection: Inspection) -> dict[str, Any]:
     """Everything that was found, as numbers, strings, lists and mappings.
 
-    Counts of faults name every sequence that has the fault (``found``), the worst first.
+    Counts of faults name every sequence that has the fault (``found``), the worst first. As recordings of some sensors
+    all have faults, ``unusual`` names the sequences that have far more of them than the others.
     """
     layout, faults = inspection.layout, inspection.faults
     return {
@@ -49,6 +51,7 @@ def summarize(inspection: Inspection) -> dict[str, Any]:
             for absent in faults.absent.T
         ],
         "faults": _faults(inspection),
+        "unusual": _unusual(inspection),
         "joint_faults": [
             {"joint": joint, "missing_frames": int(missing), "stuck": int(stuck), "jumps": int(jumps)}
             for joint, missing, stuck, jumps in zip(
@@ -65,15 +68,14 @@ def _share(part: int, whole: int) -> float:
 
 def _classes(inspection: Inspection) -> dict[str, Any]:
     names = inspection.class_names
-    highest = max(int(inspection.labels.max(initial=-1)) + 1, len(names))
-    counts = np.bincount(inspection.labels[inspection.labels >= 0], minlength=highest)
-    occupied = counts[counts > 0]
+    found, counts = np.unique(inspection.labels[inspection.labels >= 0], return_counts=True)
+    numbers = dict.fromkeys(range(len(names)), 0) | dict(zip(found.tolist(), counts.tolist(), strict=True))
     return {
         "unlabelled": int((inspection.labels < 0).sum()),
-        "largest_to_smallest": round(float(occupied.max() / occupied.min()), 3) if len(occupied) else None,
+        "largest_to_smallest": round(float(counts.max() / counts.min()), 3) if len(counts) else None,
         "sequences": [
-            {"label": label, "name": names[label] if label < len(names) else str(label), "sequences": int(number)}
-            for label, number in enumerate(counts)
+            {"label": label, "name": names[label] if label < len(names) else str(label), "sequences": number}
+            for label, number in sorted(numbers.items())
         ],
     }
 
@@ -129,7 +131,7 @@ def _faults(inspection: Inspection) -> dict[str, Any]:
         "missing_joints": faults.missing.sum(axis=1),
         "stuck_joints": faults.stuck.sum(axis=1),
         "jumps": faults.jumps.sum(axis=1),
-        "drifting_bones": (faults.drift > DRIFT).sum(axis=1),
+        "drifting_bones": drifting(faults).sum(axis=1),
     }
     return {name: _found(inspection, counts) for name, counts in counted.items()}
 
@@ -144,17 +146,37 @@ def _found(inspection: Inspection, counts: IntArray) -> dict[str, Any]:
     }
 
 
+def _unusual(inspection: Inspection) -> list[dict[str, Any]]:
+    """Sequences whose faults go far beyond the usual, the worst first, each with what is worst about it."""
+    found = severity(inspection.faults, inspection.lengths)
+    rows = np.argsort(-found.scores, kind="stable")
+    worst = found.deviations.argmax(axis=1)
+    return [
+        {
+            "name": inspection.names[row],
+            "row": int(row),
+            "severity": round(float(found.scores[row]), 2),
+            "most": found.kinds[worst[row]],
+            "rate": round(float(found.rates[row, worst[row]]), 4),
+            "usual": round(float(found.usual[worst[row]]), 4),
+        }
+        for row in rows
+        if found.scores[row] > UNUSUAL
+    ]
+
+
 def _bones(inspection: Inspection) -> list[dict[str, Any]]:
     layout, drift = inspection.layout, inspection.faults.drift
     bones = []
-    for (child, parent), values in zip(layout.bones, drift.T, strict=True):
+    beyond = drifting(inspection.faults).sum(axis=0)
+    for (child, parent), values, number in zip(layout.bones, drift.T, beyond, strict=True):
         known = values[~np.isnan(values)]
         bones.append(
             {
                 "bone": f"{layout.joints[parent]} - {layout.joints[child]}",
                 "median": round(float(np.median(known)), 4) if len(known) else None,
                 "largest": round(float(known.max()), 4) if len(known) else None,
-                "drifting_sequences": int((known > DRIFT).sum()),
+                "drifting_sequences": int(number),
             }
         )
     return bones

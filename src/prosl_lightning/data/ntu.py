@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from prosl_lightning.data.decimals import FloatArray, IndexArray, read_decimals
 from prosl_lightning.errors import DataError
+from prosl_lightning.tables import counted
 
 NUM_JOINTS = 25
 MAX_BODIES = 4  # list positions that are read; the tracker may report more
-MAX_FRAMES = 100_000  # an hour at 30 frames a second: more is a damaged count
+MAX_FRAMES = 20_000  # eleven minutes at 30 frames a second: more is a damaged count, and does not fit in MAX_BYTES
 MAX_BYTES = 50_000_000  # many times the longest recording's text
 _BODY_COLUMNS, _JOINT_COLUMNS = 10, 12
 # positions among the breaks of a body, counted from the end of its first token
@@ -72,6 +73,9 @@ def _parse_regular(content: bytes) -> FloatArray | None:
     is_break = text == _LINE_FEED
     num_lines = np.count_nonzero(is_break)
     is_break |= text == _SPACE
+    # a body has 27 lines and more than 600 characters; places of breaks beyond that would only fill the memory
+    if num_lines > 1 + MAX_FRAMES + len(text) // 20 or np.count_nonzero(is_break) > _JOINT_COLUMNS * num_lines:
+        return None
     breaks = np.flatnonzero(is_break)  # the end of every token
     counts = _walk(content, breaks)
     if counts is None:
@@ -139,43 +143,41 @@ class _PlainReader:
 
     def __init__(self, content: bytes, source: str) -> None:
         self._source = source
-        self._lines = content.decode("ascii", errors="replace").split("\n")
-        while self._lines and not self._lines[-1].strip():
-            self._lines.pop()
+        self._content = content.rstrip()
+        self._num_lines = self._content.count(b"\n") + 1
+        self._place = 0  # where the next line begins: a list of all lines may be many times the text
         self._next = 0
         self._where = "before the first frame"
 
     def read(self) -> FloatArray:
-        if not self._lines:
+        if not self._content:
             raise DataError(f"{self._source}: empty file")
         num_frames = self._count("the frame count", MAX_FRAMES)
         if num_frames == 0:
             raise self._error("0 frames")
-        found: list[tuple[int, int, list[list[float]]]] = []
+        found: list[tuple[int, int, FloatArray]] = []
         for frame in range(num_frames):
             self._where = f"in frame {frame + 1} of {num_frames}"
-            for slot in range(self._count("a body count", len(self._lines))):
+            for slot in range(self._count("a body count", self._num_lines)):
                 body = self._body()
                 if slot < MAX_BODIES:
                     found.append((frame, slot, body))
-        if self._next < len(self._lines):
-            self._next += 1
-            raise self._error(
-                f"text after the last of {num_frames} frames: '{self._lines[self._next - 1][:40].strip()}'"
-            )
+        if self._next < self._num_lines:
+            line, frames = self._line()[:40].strip(), counted(num_frames, "frame")
+            raise self._error(f"text after the last of {frames}: '{line}'")
         if not found:
-            raise DataError(f"{self._source}: nobody in any of {num_frames} frames")
+            raise DataError(f"{self._source}: nobody in any of {counted(num_frames, 'frame')}")
         bodies = np.zeros((num_frames, max(slot for _, slot, _ in found) + 1, NUM_JOINTS, 3))
         for frame, slot, body in found:
             bodies[frame, slot] = body
         return bodies
 
-    def _body(self) -> list[list[float]]:
+    def _body(self) -> FloatArray:
         self._row(_BODY_COLUMNS, "about a body")
-        joints = self._count("a joint count", len(self._lines))
+        joints = self._count("a joint count", self._num_lines)
         if joints != NUM_JOINTS:
-            raise self._error(f"{joints} joints, expected {NUM_JOINTS}")
-        return [self._joint() for _ in range(NUM_JOINTS)]
+            raise self._error(f"{counted(joints, 'joint')}, expected {NUM_JOINTS}")
+        return np.array([self._joint() for _ in range(NUM_JOINTS)])
 
     def _joint(self) -> list[float]:
         position = self._row(_JOINT_COLUMNS, "of a joint")[:3]
@@ -184,11 +186,11 @@ class _PlainReader:
         return position
 
     def _row(self, columns: int, what: str) -> list[float]:
-        tokens = self._line().split()
-        if len(tokens) < columns and self._next == len(self._lines):
+        tokens = self._line().split(None, 10 * columns)
+        if len(tokens) < columns and self._next == self._num_lines:
             raise self._error("truncated: the file ends within this line")
         if len(tokens) != columns:
-            raise self._error(f"{len(tokens)} columns, expected the {columns} numbers {what}")
+            raise self._error(f"{counted(len(tokens), 'column')}, expected the {columns} numbers {what}")
         return [self._number(token) for token in tokens]
 
     def _number(self, token: str) -> float:
@@ -210,10 +212,12 @@ class _PlainReader:
         return count
 
     def _line(self) -> str:
-        if self._next >= len(self._lines):
-            raise DataError(f"{self._source}: truncated: ends after line {len(self._lines)}, {self._where}")
+        if self._next >= self._num_lines:
+            raise DataError(f"{self._source}: truncated: ends after line {self._num_lines}, {self._where}")
+        start, end = self._place, self._content.find(b"\n", self._place)
+        self._place = len(self._content) if end < 0 else end + 1
         self._next += 1
-        return self._lines[self._next - 1]
+        return self._content[start : self._place].decode("ascii", errors="replace").rstrip("\n")
 
     def _error(self, problem: str) -> DataError:
         return DataError(f"{self._source}: line {self._next} ({self._where}): {problem}")

@@ -34,7 +34,8 @@ class NtuSet:
         num_classes: Actions, numbered from 1 in file names and from 0 as labels.
         num_setups: Setups, numbered from 1.
         protocols: Split rules by name.
-        official: Published numbers of training and test sequences by protocol, missing samples left out.
+        official: Published numbers of training and test sequences by protocol, missing samples left out; of one-shot
+            computed: 948 recordings of each action up to A060, 960 of each beyond, less the missing ones.
     """
 
     name: str
@@ -78,7 +79,12 @@ NTU120 = NtuSet(
         "one-shot": {"column": "one_shot", "train": [ONE_SHOT_EXEMPLAR], "test": [ONE_SHOT_TEST]},
         "one-shot-auxiliary": {"column": "one_shot", "train": [ONE_SHOT_AUXILIARY], "test": []},
     },
-    official={"x-sub": (63026, 50919), "x-set": (54468, 59477)},
+    official={
+        "x-sub": (63026, 50919),
+        "x-set": (54468, 59477),
+        "one-shot": (20, 18924),
+        "one-shot-auxiliary": (95001, 0),
+    },
 )
 
 

@@ -43,10 +43,13 @@ def open_ntu(path: str | Path, ntu_set: NtuSet | None = None) -> Source:
         ntu_set: Which set is meant; files of the other are passed over. None: 120 if a name goes beyond 60.
 
     Raises:
-        DataError: There is nothing to read, or a zip file is damaged.
+        DataError: There is nothing to read. A damaged zip file among others is noted in ``Source.bad``.
     """
     root = Path(path)
-    found = sorted(find_files(root), key=lambda file: (file.stem, bool(file.member), str(file)))
+    files, bad = find_files(root)
+    found = sorted(files, key=lambda file: (file.stem, bool(file.member), str(file)))
+    if not found and bad:
+        raise DataError(": ".join(bad[0]))
     if not found:
         raise DataError(f"{root}: no {_SUFFIX} files in it or below it, and no zip file that holds any")
     ntu = ntu_set or _guess(found)
@@ -61,16 +64,17 @@ def open_ntu(path: str | Path, ntu_set: NtuSet | None = None) -> Source:
         protocols=ntu.protocols,
         official=ntu.official,
         left_out={_MISSING: [], _FOREIGN: []},
+        bad=bad,
     )
     source.items = _select(ntu, found, source)
     return source
 
 
-def find_files(root: Path) -> Iterable[NtuFile]:
-    """All recordings in a file, a zip file, or a folder, in no particular order.
+def find_files(root: Path) -> tuple[list[NtuFile], list[tuple[str, str]]]:
+    """All recordings in a file, a zip file, or a folder, in no particular order; path and reason of damaged zip files.
 
     Raises:
-        DataError: There is no such file or folder, or a zip file is damaged.
+        DataError: There is no such file or folder.
     """
     if root.is_file():
         files = [root]
@@ -78,11 +82,19 @@ def find_files(root: Path) -> Iterable[NtuFile]:
         files = [file for file in root.rglob("*") if file.suffix in (_SUFFIX, ".zip") and file.is_file()]
     else:
         raise DataError(f"{root}: there is no such file or folder")
-    for file in files:
-        if file.suffix == ".zip":
-            yield from (NtuFile(str(file), member) for member in member_names(file, (_SUFFIX,)))
-        elif not file.name.startswith("._"):  # what macOS leaves beside a file
-            yield NtuFile(str(file))
+    found: list[NtuFile] = []
+    bad: list[tuple[str, str]] = []
+    for file in sorted(files):
+        if file.name.startswith("._"):  # what macOS leaves beside a file
+            continue
+        if file.suffix != ".zip":
+            found.append(NtuFile(str(file)))
+            continue
+        try:
+            found += [NtuFile(str(file), member) for member in member_names(file, (_SUFFIX,))]
+        except DataError as error:
+            bad.append((str(file), str(error).removeprefix(f"{file}: ")))
+    return found, bad
 
 
 def read_ntu60(file: NtuFile) -> RawSequence:

@@ -14,12 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prosl_lightning.errors import DataError
+from prosl_lightning.tables import counted
 
 NUM_JOINTS, NUM_BODIES = 25, 2
 NUM_COLUMNS = NUM_BODIES * NUM_JOINTS * 3
 # of one file: several times the longest, so that no damaged one fills the memory
 MAX_VIDEO_BYTES, MAX_CLIP_BYTES, MAX_LABEL_BYTES = 50_000_000, 20_000_000, 1_000_000
+MAX_FRAMES = 50_000  # of a video or clip: half an hour
 _BODY_COLUMNS = 10  # of the line about a body in a clip that was cut out
+_LONG_LINE, _BLOCK = 20_000, 1000  # characters of a line, and lines, that NumPy is given at a time
 
 FloatArray = NDArray[np.float64]
 
@@ -51,16 +54,18 @@ class PkuVideo:
         source: What to call it in messages.
 
     Raises:
-        DataError: There is no line in it.
+        DataError: There is no line in it, or more than any video has.
     """
 
     def __init__(self, content: bytes, source: str = "text") -> None:
         content = content.rstrip()
         if not content:
             raise DataError(f"{source}: empty file")
-        self._source, self._content = source, content + b"\n"
-        breaks = np.flatnonzero(np.frombuffer(self._content, dtype=np.uint8) == ord("\n"))
-        self._starts = np.concatenate([[0], breaks + 1])
+        if (lines := content.count(b"\n") + 1) > MAX_FRAMES:
+            raise DataError(f"{source}: {lines:,} lines, which no video has")
+        self._source, self._content = source, content
+        breaks = np.flatnonzero(np.frombuffer(content, dtype=np.uint8) == ord("\n"))
+        self._starts = np.concatenate([[0], breaks + 1, [len(content) + 1]])
 
     def __len__(self) -> int:
         """Number of frames."""
@@ -75,17 +80,25 @@ class PkuVideo:
         Raises:
             DataError: A line does not hold 150 finite numbers; names the file and the line.
         """
-        content = self._content[self._starts[first] : self._starts[last]]
-        lines = content.decode("ascii", errors="replace").split("\n")[:-1]
+        values = np.zeros((max(last - first, 0), NUM_COLUMNS))
+        for start in range(first, last, _BLOCK):
+            end = min(start + _BLOCK, last)
+            values[start - first : end - first] = self._block(start, end)
+        return values.reshape(-1, NUM_BODIES, NUM_JOINTS, 3)
+
+    def _block(self, first: int, last: int) -> FloatArray:
+        content = self._content[self._starts[first] : self._starts[last] - 1]
+        lines = content.decode("ascii", errors="replace").split("\n")
         values = _parse_regular(lines)
         if values is None:
             values = np.array([self._row(line, number) for number, line in enumerate(lines, start=first + 1)])
-        return values.reshape(-1, NUM_BODIES, NUM_JOINTS, 3)
+        return values
 
     def _row(self, line: str, number: int) -> list[float]:
-        tokens = line.split()
+        tokens = line.split(None, NUM_COLUMNS)
         if len(tokens) < NUM_COLUMNS:
-            raise DataError(f"{self._source}: line {number}: {len(tokens)} columns, expected {NUM_COLUMNS} or more")
+            columns = counted(len(tokens), "column")
+            raise DataError(f"{self._source}: line {number}: {columns}, expected {NUM_COLUMNS} or more")
         try:
             return _numbers(tokens[:NUM_COLUMNS])
         except DataError as error:
@@ -146,15 +159,20 @@ class _ClipReader:
     """Follows the counts of a clip's text."""
 
     def __init__(self, content: bytes, source: str) -> None:
-        self._lines = content.decode("ascii", errors="replace").rstrip().split("\n")
-        self._source, self._next = source, 0
+        self._content = content.rstrip()
+        self._source, self._next, self._place = source, 0, 0
 
     def read(self) -> FloatArray:
-        if self._lines == [""]:
+        if not self._content:
             raise DataError(f"{self._source}: empty file")
-        announced = self._count("the frame count", 0, 10**6)
-        frames = []
-        while self._next < len(self._lines):
+        announced = self._count("the frame count", 0, MAX_FRAMES)
+        frames: list[FloatArray] = []
+        while self._place < len(self._content):
+            if len(frames) == announced:
+                raise DataError(
+                    f"{self._source}: goes on after line {self._next}, but its first line says "
+                    f"{counted(announced, 'frame')}"
+                )
             bodies = np.zeros((NUM_BODIES, NUM_JOINTS, 3))
             for number in range(self._count("a body count", 0, NUM_BODIES)):
                 if number == 0:
@@ -162,14 +180,12 @@ class _ClipReader:
                     self._count("the joint count", NUM_JOINTS, NUM_JOINTS)
                 bodies[number] = [self._row(3, "of a joint") for _ in range(NUM_JOINTS)]
             frames.append(bodies)
-        if len(frames) > announced:
-            raise DataError(f"{self._source}: {len(frames)} frames, but its first line says {announced}")
         return np.array(frames).reshape(-1, NUM_BODIES, NUM_JOINTS, 3)
 
     def _row(self, columns: int, what: str) -> list[float]:
-        tokens = self._line().split()
+        tokens = self._line().split(None, 10 * columns)
         if len(tokens) != columns:
-            raise self._error(f"{len(tokens)} columns, expected the {columns} numbers {what}")
+            raise self._error(f"{counted(len(tokens), 'column')}, expected the {columns} numbers {what}")
         try:
             return _numbers(tokens)
         except DataError as error:
@@ -186,10 +202,12 @@ class _ClipReader:
         return count
 
     def _line(self) -> str:
-        if self._next >= len(self._lines):
-            raise DataError(f"{self._source}: truncated: ends within a frame, after line {len(self._lines)}")
+        if self._place >= len(self._content):
+            raise DataError(f"{self._source}: truncated: ends within a frame, after line {self._next}")
+        start, end = self._place, self._content.find(b"\n", self._place)
+        self._place = len(self._content) if end < 0 else end + 1
         self._next += 1
-        return self._lines[self._next - 1]
+        return self._content[start : self._place].decode("ascii", errors="replace")
 
     def _error(self, problem: str) -> DataError:
         return DataError(f"{self._source}: line {self._next}: {problem}")
@@ -199,7 +217,7 @@ def _parse_regular(lines: list[str]) -> FloatArray | None:
     """The fast reader: ``(lines, 150)``, or None where a line is not plainly 150 finite numbers or more."""
     if not lines:
         return np.zeros((0, NUM_COLUMNS))
-    if not all(map(str.strip, lines)):
+    if not all(map(str.strip, lines)) or max(map(len, lines)) > _LONG_LINE:
         return None
     try:
         values = np.loadtxt(lines, comments=None, usecols=range(NUM_COLUMNS), ndmin=2)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prosl_lightning.errors import DataError
+from prosl_lightning.tables import counted
 
 VIEWS = "LMR"  # left, middle, right: 1, 2, 3 as numbers
 TRAIN, TEST = 1, 2  # in the columns x_sub and x_view; 0 is neither
@@ -138,10 +139,11 @@ def read_split_file(path: Path, part: int) -> dict[str, int]:
         return {}
     if len(sides) != 2:
         raise DataError(
-            f"{path}: {len(sides)} lines of video names, expected two: heading, training names, heading, test names"
+            f"{path}: {counted(len(sides), 'line')} of video names, expected two: heading, training names, heading, "
+            "test names"
         )
     if both := set(sides[0]) & set(sides[1]):
-        raise DataError(f"{path}: {len(both)} videos train and test, e.g. {min(both)}")
+        raise DataError(f"{path}: on both sides: {counted(len(both), 'video')}, e.g. {min(both)}")
     return dict.fromkeys(sides[0], TRAIN) | dict.fromkeys(sides[1], TEST)
 
 

@@ -26,6 +26,7 @@ from prosl_lightning.data.pku_sets import (
 from prosl_lightning.data.source import RawSequence, Source
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.skeleton import SkeletonLayout
+from prosl_lightning.tables import counted
 
 MIN_FRAMES = 4
 _OTHER_PART = "of the other phase"
@@ -68,7 +69,7 @@ def open_pku(
 
     Raises:
         DataError: There is nothing to read, or no label file, or a split file is wrong.
-        UsageError: ``min_frames`` is not positive.
+        UsageError: ``min_frames`` is not positive, or ``zero_based`` has nothing to be about.
     """
     if min_frames < 1:
         raise UsageError(f"min_frames is {min_frames}; expected at least 1")
@@ -76,6 +77,10 @@ def open_pku(
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder")
     files = _Files.of(root, part)
+    if zero_based and not files.skeletons:
+        raise UsageError(
+            f"zero_based is about the frames in label files; the clips in {root} are cut out already: leave it out"
+        )
     pku = files.pku
     source = Source(
         path=root,
@@ -112,7 +117,7 @@ def read_pku(clip: PkuClip) -> RawSequence:
             bodies = video.frames(first, min(last, len(video)))
             columns["cut"] = last - first - len(bodies)
         if len(bodies) < clip.min_frames:
-            raise DataError(f"{len(bodies)} frames, fewer than {clip.min_frames}")
+            raise DataError(f"{counted(len(bodies), 'frame')}, fewer than {clip.min_frames}")
     except (DataError, OSError) as error:
         return RawSequence(where, clip.name, error=str(error).removeprefix(f"{clip.path}: "))
     return RawSequence(where, clip.name, bodies, label=clip.label, columns=columns)
@@ -168,7 +173,8 @@ class _Files:
 
     def _check(self) -> None:
         if not self.skeletons and not self.clips:
-            what = f"{len(self.labels)} label files but no skeleton files" if self.labels else "no recordings"
+            labels = counted(len(self.labels), "label file")
+            what = f"{labels} but no skeleton files" if self.labels else "no recordings"
             example = "0002-L.txt" if self.pku.part == 1 else "A01N01-L.txt"
             raise DataError(
                 f"{self.root}: {what} of PKU-MMD phase {self.pku.part} in it or below it; expected files like "
@@ -176,8 +182,8 @@ class _Files:
             )
         if self.skeletons and not self.labels:
             raise DataError(
-                f"{self.root}: {len(self.skeletons)} skeleton files but no label files; put the labels (files of "
-                "the same names, lines class,start,end,confidence) beside them"
+                f"{self.root}: {counted(len(self.skeletons), 'skeleton file')} but no label files; put the labels "
+                "(files of the same names, lines class,start,end,confidence) beside them"
             )
         if self.skeletons:
             self.left_out[_CUT_BESIDE] = sorted(self.clips)
@@ -249,7 +255,7 @@ def _splits(files: _Files, source: Source) -> dict[str, dict[str, int]]:
         sides = read_split_file(path, files.pku.part)
         if sides and protocol not in found:
             found[protocol] = sides
-            source.notes.append(f"{protocol} as in {path.name}: {len(sides)} videos")
+            source.notes.append(f"{protocol} as in {path.name}: {counted(len(sides), 'video')}")
     for protocol in sorted(set(PROTOCOLS) - set(found)):
         source.notes.append(f"{protocol} by the list shipped with this library: there is no split file")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,18 @@ from numpy.typing import NDArray
 
 from prosl_lightning.data.archive import Archive, ArchiveWriter
 from prosl_lightning.data.archive_writer import refuse_occupied
-from prosl_lightning.data.conversion import Prepared, PrepareReport, print_report, write_all
+from prosl_lightning.data.conversion import Prepared, write_all
 from prosl_lightning.data.pool_layout import shared_layout
+from prosl_lightning.data.prepare_report import PrepareReport, print_report
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.skeleton import SkeletonLayout
-from prosl_lightning.tables import table
+from prosl_lightning.tables import counted, table
 
-_NEITHER = -1  # in column `part`: the archive's own protocol uses the sequence neither for training nor for testing
+# column `part`: -1, or three times the member's number and one of these
+_NEITHER, _TRAIN, _TEST, _TRAIN_ALONE = -1, 0, 1, 2
+_SIDES = 3
+_SAME = 0.01  # of the largest coordinate: what rounding to float16 and moved centres leave
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -35,11 +41,20 @@ class _Member:
     class_names: tuple[str, ...]
     recenter: bool
 
+    def joints_of(self, row: int, layout: SkeletonLayout, num_bodies: int) -> NDArray[np.float32]:
+        """One sequence ``(T, V, M, C)`` with the pool's joints and bodies."""
+        frames = self.archive.clip(row).astype(np.float32)  # (T, C, V, M)
+        if self.recenter:
+            frames = move_center(frames, self.archive.layout.center, [self.joints[joint] for joint in layout.center])
+        joints = np.zeros((len(frames), layout.num_joints, num_bodies, 3), dtype=np.float32)
+        joints[:, :, : self.archive.num_bodies] = frames[:, :, self.joints].transpose(0, 2, 3, 1)
+        return joints
+
 
 def pool(archives: list[str], *, out: str, protocol: str = "", overwrite: bool = False) -> PrepareReport:
     """Join archives over the joints they share, to pre-train on all of them and evaluate on each.
 
-    Protocol `pool` trains on the training sequences of every archive, so no test sequence is ever trained on;
+    Protocol `pool` trains on the training sequences of every archive, without recordings that another one tests on;
     NAME/SPLIT (e.g. nw-ucla/x-view) is one archive's own split; `all` trains on everything. Classes of different
     archives stay apart, as NAME/CLASS. Sequences are taken as they are; where centres differ they are moved to one.
 
@@ -62,6 +77,7 @@ def pool(archives: list[str], *, out: str, protocol: str = "", overwrite: bool =
     recipe = _common_recipe(opened)
     layout, joints = shared_layout({name: archive.layout for name, archive in opened.items()})
     members = list(_members(opened, layout, joints, recipe, _chosen_protocols(protocol, opened)))
+    apart = _keep_tests_apart(members, layout)
     columns = sorted(set.intersection(*({*archive.columns} - {"source", "row", "part"} for archive in opened.values())))
     bodies = max(archive.num_bodies for archive in opened.values())
     writer = ArchiveWriter(
@@ -83,12 +99,20 @@ def pool(archives: list[str], *, out: str, protocol: str = "", overwrite: bool =
     report = write_all(writer, _sequences(members, layout, bodies, columns), total, strict=True)
     print_report(report)
     _print_members(members, layout)
+    if apart:
+        more = f" and {len(apart) - _NAMED} more" if len(apart) > _NAMED else ""
+        print(
+            f"warning: not trained on in 'pool', because another archive tests on the same recording: "
+            f"{counted(len(apart), 'sequence')}: {', '.join(apart[:_NAMED])}{more}",
+            file=sys.stderr,
+        )
     return report
 
 
 def _open(roots: Sequence[str]) -> dict[str, Archive]:
     if len(roots) < 2:
-        raise UsageError(f"{len(roots)} archives to pool; expected two or more: prosl prepare pool A B C --out DIR")
+        given = counted(len(roots), "archive")
+        raise UsageError(f"{given} to pool; expected two or more: prosl prepare pool A B C --out DIR")
     opened: dict[str, Archive] = {}
     for root in roots:
         archive = Archive.open(root)
@@ -148,7 +172,7 @@ def _members(
             )
         train, test = archive.split(protocols[name])
         parts = np.full(len(archive), _NEITHER)
-        parts[train], parts[test] = 2 * number, 2 * number + 1
+        parts[train], parts[test] = _SIDES * number + _TRAIN, _SIDES * number + _TEST
         num_classes = max(len(archive.class_names), int(archive.labels.max()) + 1)
         names = archive.class_names or tuple(map(str, range(num_classes)))
         recenter = recipe in ("agcn", "upright") and _groups([own.center]) != _groups([layout.center], joints[name])
@@ -164,13 +188,43 @@ def _groups(groups: Sequence[Sequence[int]], joints: Sequence[int] | None = None
 
 def _protocols(members: Sequence[_Member]) -> dict[str, dict[str, Any]]:
     """The rule that trains on all training parts, and each archive's own split, all over the column ``part``."""
-    train, test = ([2 * member.number + side for member in members] for side in (0, 1))
+    train, test = ([_SIDES * member.number + side for member in members] for side in (_TRAIN, _TEST))
     rules: dict[str, dict[str, Any]] = {"pool": {"column": "part", "train": train, "test": test}}
     for member in members:
         if member.protocol != "all":
-            sides = {"train": [2 * member.number], "test": [2 * member.number + 1]}
+            first = _SIDES * member.number
+            sides = {"train": [first + _TRAIN, first + _TRAIN_ALONE], "test": [first + _TEST]}
             rules[f"{member.name}/{member.protocol}"] = {"column": "part", **sides}
     return rules
+
+
+def _keep_tests_apart(members: Sequence[_Member], layout: SkeletonLayout) -> list[str]:
+    """Take out of the pool's training what another archive tests on: recordings of one name, length and motion.
+
+    Returns:
+        Names of the sequences, which from now on train in their own archive's split only.
+    """
+    tested: dict[tuple[str, int], list[tuple[_Member, int]]] = {}
+    for member in members:
+        for row in np.flatnonzero(member.parts == _SIDES * member.number + _TEST).tolist():
+            tested.setdefault(_key(member, row), []).append((member, row))
+    apart = []
+    for member in members:
+        for row in np.flatnonzero(member.parts == _SIDES * member.number + _TRAIN).tolist():
+            if any(_are_same(layout, (member, row), other) for other in tested.get(_key(member, row), ())):
+                member.parts[row] = _SIDES * member.number + _TRAIN_ALONE
+                apart.append(f"{member.name}/{member.archive.names[row]}")
+    return apart
+
+
+def _key(member: _Member, row: int) -> tuple[str, int]:
+    return str(member.archive.names[row]), int(member.archive.lengths[row])
+
+
+def _are_same(layout: SkeletonLayout, *places: tuple[_Member, int]) -> bool:
+    bodies = min(member.archive.num_bodies for member, _ in places)
+    one, other = (member.joints_of(row, layout, member.archive.num_bodies)[:, :, :bodies] for member, row in places)
+    return places[0][0] is not places[1][0] and bool(np.abs(one - other).max() <= _SAME * np.abs(one).max())
 
 
 def _sequences(
@@ -179,16 +233,11 @@ def _sequences(
     for member in members:
         archive = member.archive
         for row, name in enumerate(archive.names.tolist()):
-            frames = archive.clip(row).astype(np.float32)  # (T, C, V, M)
-            if member.recenter:
-                frames = move_center(frames, archive.layout.center, [member.joints[joint] for joint in layout.center])
-            joints = np.zeros((len(frames), layout.num_joints, num_bodies, 3), dtype=np.float32)
-            joints[:, :, : archive.num_bodies] = frames[:, :, member.joints].transpose(0, 2, 3, 1)
             label = int(archive.labels[row])
             yield Prepared(
                 f"{archive.root}, sequence {row}",
                 f"{member.name}/{name}",
-                joints,
+                member.joints_of(row, layout, num_bodies),
                 label=label + member.first_class if label >= 0 else -1,
                 columns={
                     "source": member.number,
@@ -227,7 +276,7 @@ def _print_members(members: Sequence[_Member], layout: SkeletonLayout) -> None:
         rows.append(
             [member.number, member.name, len(member.archive), member.protocol, ", ".join(gone) or "none", moved]
         )
-    print(f"\n{layout.num_joints} joints are shared: {', '.join(layout.joints)}")
+    print(f"\nshared: {counted(layout.num_joints, 'joint')}: {', '.join(layout.joints)}")
     print(table(header, rows))
 
 

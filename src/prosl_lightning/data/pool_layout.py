@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from prosl_lightning.errors import DataError
 from prosl_lightning.skeleton import SkeletonLayout
+from prosl_lightning.tables import counted
 
 
 def shared_layout(layouts: Mapping[str, SkeletonLayout]) -> tuple[SkeletonLayout, dict[str, list[int]]]:
@@ -47,12 +49,31 @@ def shared_layout(layouts: Mapping[str, SkeletonLayout]) -> tuple[SkeletonLayout
                 (ends[2], ends[3]),
                 first.unit,
             )
-            return pooled, joints
+            return _with_mirror(pooled, [(layouts[each], joints[each]) for each in layouts]), joints
         lost.append(f"{name} needs {', '.join(gone)}")
     raise DataError(
-        f"the archives share {len(shared)} joints ({', '.join(shared) or 'none'}), too few to align them: "
+        f"the archives share {counted(len(shared), 'joint')} ({', '.join(shared) or 'none'}), too few to align them: "
         f"{'; '.join(lost)}\nleave out an archive, or pool those of similar bodies"
     )
+
+
+def _with_mirror(pooled: SkeletonLayout, members: Sequence[tuple[SkeletonLayout, list[int]]]) -> SkeletonLayout:
+    """The layout with the mirror pairs of the first that has any, declared where its joint names do not tell them."""
+    for layout, joints in members:
+        place = {joint: i for i, joint in enumerate(joints)}
+        pairs = tuple(
+            (place[joint], place[other]) for joint, other in _mirror_pairs(layout) if joint in place and other in place
+        )
+        if pairs:
+            declared = replace(pooled, mirror_pairs=pairs)
+            return pooled if pooled.mirror == declared.mirror else declared
+    return pooled
+
+
+def _mirror_pairs(layout: SkeletonLayout) -> Iterable[tuple[int, int]]:
+    if layout.mirror_pairs is not None:
+        return layout.mirror_pairs
+    return ((joint, other) for joint, other in enumerate(layout.mirror) if joint < other)
 
 
 def _names(layout: SkeletonLayout, joints: Sequence[int]) -> set[str]:

@@ -7,13 +7,14 @@ from typing import Literal
 
 from prosl_lightning.data.archive import Archive
 from prosl_lightning.data.archive_writer import refuse_occupied
-from prosl_lightning.data.conversion import PrepareReport, prepare_source
+from prosl_lightning.data.conversion import check_layout, prepare_source
 from prosl_lightning.data.formats import open_source
 from prosl_lightning.data.formats.known_sets import parse_protocol
 from prosl_lightning.data.ntu_sets import NTU60, NTU120
 from prosl_lightning.data.ntu_source import open_ntu
 from prosl_lightning.data.pku_source import MIN_FRAMES, open_pku
-from prosl_lightning.data.source import Source
+from prosl_lightning.data.prepare_report import PrepareReport
+from prosl_lightning.data.source import Source, name_classes
 from prosl_lightning.errors import DataError
 
 __all__ = ["PrepareReport", "arrays", "ntu60", "ntu120", "pku1", "pku2", "prepare_source"]
@@ -200,10 +201,10 @@ def arrays(
     Args:
         file: File or folder; the format is detected and named.
         out: Folder of the archive to make.
-        format: The format, where the detection is wrong.
+        format: The format, where the detection is wrong; for npy arrays also the order of their axes: npy:NCTVM.
         layout: Body model: a packaged name or a YAML file; needed where the format does not tell it.
         protocol: Further splits, each NAME:COLUMN=1,2,3 with the values that train (all others test); blanks between.
-        class_names: Text file with one class name a line, in label order.
+        class_names: Text file with one class name a line, in label order; labels that are text are matched by name.
         num_bodies: Bodies to keep, the most moving first; default: as many as the file has, at most 2.
         normalize: agcn (as 2s-AGCN, HiCo), crossclr (as CrosSCLR, AimCLR), upright (agcn, turned about the spine only),
             or none. Default: what suits the format or the known data set.
@@ -221,8 +222,9 @@ def arrays(
     """
     refuse_occupied(Path(out).absolute(), overwrite)
     source = open_source(file, format=format, layout=layout)
+    check_layout(source, layout)
     if class_names is not None:
-        source.class_names = _class_names(class_names)
+        name_classes(source, _class_names(class_names), class_names)
     source.protocols = dict(source.protocols) | dict(map(parse_protocol, protocol.split()))
     return prepare_source(
         source, out=out, normalize=normalize, num_bodies=num_bodies, strict=strict, jobs=jobs, dtype=dtype,

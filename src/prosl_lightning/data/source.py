@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from prosl_lightning.data.normalize import FloatArray
+from prosl_lightning.errors import DataError
 from prosl_lightning.skeleton import SkeletonLayout
 
 
@@ -48,7 +49,10 @@ class Source:
         class_names: Names of the classes in label order.
         protocols: Split rules by name.
         official: Published sizes (train, test) by protocol.
-        normalize: The normalisation that suits it.
+        normalize: The normalisation that suits coordinates as they were recorded.
+        already: The normalisation that the files' coordinates had when they were made; empty where they had none.
+        column_names: For columns of text the values that stand for 0, 1, 2, ...
+        text_labels: The files name classes by text, so that labels are only numbers of these texts.
         left_out: What was passed over on purpose: reason -> names.
         bad: Source and reason of what could not be used, found while opening.
         notes: Further lines for the user.
@@ -65,6 +69,9 @@ class Source:
     protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     official: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     normalize: str = "agcn"
+    already: str = ""
+    column_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    text_labels: bool = False
     left_out: dict[str, list[str]] = field(default_factory=dict)
     bad: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -79,3 +86,35 @@ class Source:
             return self.stream()
         assert self.read is not None
         return map(self.read, self.items)
+
+
+def name_classes(source: Source, names: tuple[str, ...], file: str) -> None:
+    """Take the class names that a user gives. Labels that are text are numbered anew, each by its own name.
+
+    Args:
+        source: Its classes are changed.
+        names: Names in label order.
+        file: Where they are from, for messages.
+
+    Raises:
+        DataError: A text that is a label is not among them.
+    """
+    if source.text_labels:
+        missing = [name for name in source.class_names if name not in names]
+        if missing:
+            raise DataError(f"{file}: lacks {', '.join(missing)}, of which the set has sequences")
+        assert source.read is not None
+        source.read = _Renumbered(source.read, tuple(names.index(name) for name in source.class_names))
+    source.class_names = names
+
+
+@dataclass(frozen=True)
+class _Renumbered:
+    """Reads sequences and gives their labels other numbers."""
+
+    read: Callable[[Any], RawSequence]
+    numbers: tuple[int, ...]
+
+    def __call__(self, item: Any) -> RawSequence:
+        sequence = self.read(item)
+        return sequence if sequence.label < 0 else replace(sequence, label=self.numbers[sequence.label])

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from prosl_lightning.errors import DataError
 
-MAX_BYTES = 100_000_000  # of one member: many times the longest recording's text
+MAX_BYTES = 50_000_000  # of one member: many times the longest recording's text
 _BROKEN = (OSError, ValueError, EOFError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile, NotImplementedError)
 
 

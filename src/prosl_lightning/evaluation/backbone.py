@@ -34,6 +34,7 @@ class JointMapping(nn.Module):
         found: Names of the joints in both.
         absent: Joints of the target that the source lacks.
         dropped: Joints of the source that the target lacks.
+        renamed: Name in the target -> name in the source, of the joints that are called differently.
 
     Raises:
         DataError: Not one joint has the same name.
@@ -52,6 +53,9 @@ class JointMapping(nn.Module):
         self.found = tuple(name for name, there in zip(target.joints, here, strict=True) if there)
         self.absent = tuple(name for name, there in zip(target.joints, here, strict=True) if not there)
         self.dropped = tuple(name for index, name in enumerate(source.joints) if index not in order)
+        pairs = zip(target.joints, order.tolist(), strict=True)
+        names = {name: source.joints[index] for name, index in pairs if index < source.num_joints}
+        self.renamed = {name: other for name, other in names.items() if name != other}
         if not self.found:
             raise DataError(
                 f"layout '{source.name}' of the data and layout '{target.name}' of the encoder share no joint name "
@@ -75,6 +79,9 @@ class JointMapping(nn.Module):
     def describe(self, stream: str) -> list[str]:
         """What matched and what did not, a line each."""
         lines = [f"{len(self.found)} of the encoder's {len(self.order)} joints are in the data, by name"]
+        if self.renamed:
+            named = ", ".join(f"{name} is {other} in the data" for name, other in self.renamed.items())
+            lines.append(f"the same place under another name: {named}")
         if self.absent:
             lines.append(f"absent in the data, zero for the encoder: {', '.join(self.absent)}")
         if self.dropped:

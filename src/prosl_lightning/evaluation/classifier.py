@@ -232,7 +232,8 @@ def load_classifier(path: str | Path) -> ClassifierEvaluation:
         DataError: There is no such file, or it is not a classifier.
     """
     if not Path(path).is_file():
-        raise DataError(f"there is no classifier {path}")
+        there = f"{path} is a folder, not a classifier" if Path(path).is_dir() else f"there is no classifier {path}"
+        raise DataError(there)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

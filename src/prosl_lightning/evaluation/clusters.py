@@ -12,10 +12,18 @@ from torch import Tensor
 
 from prosl_lightning.errors import UsageError
 from prosl_lightning.prosl.diagnostics import codebook_metrics
-from prosl_lightning.prosl.kmeans import kmeans
+from prosl_lightning.prosl.kmeans import REFINE_ITERATIONS, RESTARTS, kmeans
 
 SILHOUETTE_SAMPLE = 5000
 """Sequences that the silhouette is computed on: its time grows with their square."""
+CLUSTERING = {
+    "algorithm": "spherical k-means",
+    "seed": 0,
+    "restarts": RESTARTS,
+    "iterations": REFINE_ITERATIONS,
+    "silhouette": f"cosine, at most {SILHOUETTE_SAMPLE} sequences",
+}
+"""How clusters are made and judged, for a row of results."""
 
 
 def matched_accuracy(assignment: Tensor, classes: Tensor) -> float:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prosl_lightning.data.batch import SkeletonBatch
-from prosl_lightning.data.conversion import normalize_bodies
 from prosl_lightning.data.normalize import FloatArray
+from prosl_lightning.data.recipes import left_to_do, normalize_bodies
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.evaluation.backbone import Backbone
 from prosl_lightning.evaluation.classifier import load_classifier
@@ -83,12 +83,18 @@ class SkeletonEncoder:
         except DataError as error:
             raise DataError(f"sequence {number} of {count}: {error}") from error
 
-    def prepare(self, bodies: FloatArray, normalized: bool = False) -> NDArray[np.float32]:
+    def prepare(self, bodies: FloatArray, normalized: bool = False, already: str = "") -> NDArray[np.float32]:
         """One sequence ``(T, B, V, C)`` as the archive would hold it, ``(T, V, M, C)`` float32.
+
+        Args:
+            bodies: The sequence.
+            normalized: It is as the archive holds it.
+            already: The recipe by which it was normalised before, e.g. `Source.already`; empty where it was not.
 
         Raises:
             DataError: It does not fit the layout, is not finite, or holds nobody.
-            UsageError: The checkpoint does not say how its training data were normalised.
+            UsageError: The checkpoint does not say how its training data were normalised, or they were normalised in
+                another way than these.
         """
         found, joints = bodies.shape, self.layout.num_joints
         if bodies.ndim != 4 or found[2:] != (joints, 3):
@@ -104,7 +110,7 @@ class SkeletonEncoder:
                 "the checkpoint does not say how its training data were normalised: give joints normalised alike and "
                 "normalized=True, or an archive (`prosl embed --data.root`)"
             )
-        return normalize_bodies(bodies, self.layout, self.num_bodies, recipe)
+        return normalize_bodies(bodies, self.layout, self.num_bodies, left_to_do(recipe, already))
 
     def embed_prepared(self, sequences: Iterable[NDArray[np.float32]], batch_size: int = 256) -> Iterator[Features]:
         """Features (n, D) of each batch of prepared sequences ``(T, V, M, C)``; no more than a batch is held."""

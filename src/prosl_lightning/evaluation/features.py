@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
+from prosl_lightning._lightning import pl
 from prosl_lightning.data.batch import SkeletonBatch
 from prosl_lightning.data.datamodule import SkeletonDataModule
 from prosl_lightning.errors import DataError, UsageError
@@ -40,21 +43,33 @@ def load_module(checkpoint: str | Path) -> ProSLModule:
     """Rebuild a trained module from its checkpoint alone, in evaluation mode, on the CPU.
 
     Raises:
-        DataError: There is no such file, or it is not a checkpoint of :class:`ProSLModule`.
+        DataError: There is no such file, or it is not a checkpoint of :class:`ProSLModule`; says what it is.
     """
-    if not Path(checkpoint).is_file():
+    path = Path(checkpoint)
+    if path.is_dir():
+        raise DataError(f"{checkpoint} is a folder; a checkpoint is a file, e.g. last.ckpt")
+    if not path.is_file():
         raise DataError(f"there is no checkpoint {checkpoint}")
+    wrong = f"{checkpoint} is not a complete checkpoint of `prosl fit`"
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch advises to load without its safeguards; nobody should
+        raise DataError(f"{wrong}: it is cut off, or a file of another kind") from error
+    if isinstance(content, dict) and "classifier" in content:
+        raise DataError(f"{checkpoint} is a classifier, for `prosl predict`; give the checkpoint it was made from")
+    if not isinstance(content, dict) or not {"state_dict", "hyper_parameters"} <= set(content):
+        raise DataError(f"{wrong}: it holds no module of this library")
     try:
         module = ProSLModule.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"{checkpoint} is not a complete checkpoint of `prosl fit`: {first}") from error
+        raise DataError(f"{wrong}: {first}") from error
     return module.eval()
 
 
-def stored_recipe(checkpoint: str | Path) -> dict[str, object]:
+def stored_recipe(checkpoint: str | Path) -> dict[str, Any]:
     """What the checkpoint knows about the data it was trained on; empty where it was trained on foreign data."""
-    return torch.load(checkpoint, map_location="cpu", weights_only=True).get("recipe", {})
+    return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True).get("recipe", {})
 
 
 def check_fits(module: ProSLModule, data: SkeletonDataModule) -> None:
@@ -67,13 +82,66 @@ def check_fits(module: ProSLModule, data: SkeletonDataModule) -> None:
     found = (data.layout.name, data.layout.num_joints, data.num_bodies)
     if model != found:
         described = ["layout '{}' with {} joints and {} bodies".format(*each) for each in (model, found)]
-        raise DataError(f"the checkpoint was trained on {described[0]}, {data.root} has {described[1]}")
+        raise DataError(
+            f"the checkpoint was trained on {described[0]}, {data.root} has {described[1]}\n"
+            "`prosl transfer` judges it on another body model"
+        )
+
+
+def labelled_positions(data: SkeletonDataModule) -> NDArray[np.int64]:
+    """Positions within the training set of the sequences that have a label, ascending, (n,) int64."""
+    return np.flatnonzero(data.archive.labels[data.train_rows] >= 0)
+
+
+def check_labels(data: SkeletonDataModule) -> None:
+    """Refuse a test set that is empty or lacks labels, and a training set that has none at all.
+
+    Raises:
+        DataError: Says which.
+    """
+    count = len(data.test_rows)
+    if count == 0:
+        names = ", ".join(data.archive.protocols)
+        raise DataError(f"protocol '{data.protocol}' of {data.root} has no test set; protocols: {names}")
+    unlabelled = int((data.archive.labels[data.test_rows] < 0).sum())
+    if unlabelled:
+        what = f"{unlabelled} of the {count} test sequences have no label"
+    elif not len(labelled_positions(data)):
+        what = f"none of the {data.num_samples} training sequences has a label"
+    else:
+        return
+    raise DataError(
+        f"{what} (protocol '{data.protocol}' of {data.root})\n"
+        "prepare the data with labels, or choose another protocol; `prosl embed` needs none"
+    )
+
+
+def tables_of(
+    module: pl.LightningModule, embed: Callable[[SkeletonBatch], Tensor], data: SkeletonDataModule
+) -> FeatureTables:
+    """Features of the labelled training sequences and of the test set; a class may be missing in either.
+
+    Args:
+        module: Whose device the batches go to; it is put into evaluation mode.
+        embed: Batch -> features (N, D).
+        data: After `setup`.
+
+    Raises:
+        DataError: There is no test set, or labels are missing there.
+    """
+    check_labels(data)
+    module.eval()
+    features, labels = extract(module, data.feature_dataloader("train"), embed, data.num_samples)
+    test = extract(module, data.feature_dataloader("test"), embed, len(data.test_rows))
+    known = labels >= 0
+    train = (features, labels) if bool(known.all()) else (features[known], labels[known])
+    return FeatureTables(*train, *test)
 
 
 def extract_tables(module: ProSLModule, data: SkeletonDataModule, precision: Precision = "float32") -> FeatureTables:
     """Downstream features of the training and the test set under the fixed centre crop.
 
-    A class may be missing in either part.
+    A class may be missing in either part. Training sequences without label are left out.
 
     Args:
         module: A trained module; it is put into evaluation mode.
@@ -82,22 +150,10 @@ def extract_tables(module: ProSLModule, data: SkeletonDataModule, precision: Pre
             time and changes features by about 0.4 %.
 
     Raises:
-        DataError: The data do not fit the module, have no test set, or lack labels.
+        DataError: The data do not fit the module, have no test set, or lack labels there.
     """
     check_fits(module, data)
-    module.eval()
-    if len(data.test_rows) == 0:
-        raise DataError(
-            f"protocol '{data.protocol}' of {data.root} has no test set; protocols: {data.archive.protocols}"
-        )
-    embed = embedding(module, precision)
-    tables: list[Tensor] = []
-    for part, count in (("train", data.num_samples), ("test", len(data.test_rows))):
-        features, labels = extract(module, data.feature_dataloader(part), embed, count)  # type: ignore[arg-type]
-        if bool((labels < 0).any()):
-            raise DataError(f"{int((labels < 0).sum())} of the {count} {part} sequences in {data.root} have no label")
-        tables += [features, labels]
-    return FeatureTables(*tables)
+    return tables_of(module, embedding(module, precision), data)
 
 
 def embedding(module: ProSLModule, precision: Precision = "float32") -> Callable[[SkeletonBatch], Tensor]:

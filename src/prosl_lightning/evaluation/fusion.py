@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -14,11 +15,18 @@ def fusion_weights(weights: Sequence[float] | None, streams: int) -> list[float]
     """The weights, or equal ones.
 
     Raises:
-        UsageError: Not one weight a stream, a negative one, or none above zero.
+        UsageError: Not one weight a stream, one that is negative or not finite, none above zero, or nothing to fuse.
     """
-    weights = [1.0] * streams if weights is None else list(weights)
-    if len(weights) != streams or min(weights, default=1) < 0 or max(weights, default=1) == 0:
-        raise UsageError(f"weights are {weights} for {streams} checkpoints: one each, none negative, not all zero")
+    if weights is None:
+        return [1.0] * streams
+    weights = list(weights)
+    if streams < 2:
+        raise UsageError(f"weights are {weights} for {streams} checkpoints: they are for fusing two or more")
+    fit = len(weights) == streams and all(0 <= weight < math.inf for weight in weights) and any(weights)
+    if not fit:
+        raise UsageError(
+            f"weights are {weights} for {streams} checkpoints: one each, finite, none negative, not all zero"
+        )
     return weights
 
 

@@ -11,10 +11,16 @@ from torch import Tensor
 from prosl_lightning._lightning import pl
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.evaluation.features import FeatureTables
-from prosl_lightning.evaluation.neighbours import Neighbours, search
+from prosl_lightning.evaluation.neighbours import TIE, Neighbours, search
 from prosl_lightning.evaluation.retrieval import mean_average_precision, recall
 
 RECALLS = (1, 5, 10)
+RULES = {
+    "metric": "cosine",
+    "ties": f"the lowest index among cosines within {TIE:g} of the largest",
+    "vote": "majority, then the lowest label",
+}
+"""How neighbours and classes are told, in words for a row of results."""
 
 
 def nearest(gallery: Tensor, queries: Tensor, k: int = 1) -> Tensor:
@@ -35,24 +41,23 @@ def nearest(gallery: Tensor, queries: Tensor, k: int = 1) -> Tensor:
 
 
 def vote(votes: Tensor) -> Tensor:
-    """Class that most of a query's neighbours have; among classes of equally many, that of the nearest neighbour.
+    """Class that most of a query's neighbours have; among classes of equally many the lowest, as in scikit-learn.
 
     Args:
-        votes: Classes of the neighbours, nearest first, (Q, k) int64.
+        votes: Classes of the neighbours, (Q, k) int64.
 
     Returns:
         (Q,) int64.
 
     Example:
         >>> vote(torch.tensor([[3, 1, 1], [3, 1, 2]]))
-        tensor([1, 3])
+        tensor([1, 1])
     """
     count = torch.zeros_like(votes)
     for column in range(votes.shape[1]):
         count += votes == votes[:, column : column + 1]
-    # argmax of a truth value: the first, i.e. nearest
-    leading = (count == count.amax(dim=1, keepdim=True)).int().argmax(dim=1)
-    return votes.gather(1, leading.unsqueeze(1)).squeeze(1)
+    outvoted = count < count.amax(dim=1, keepdim=True)
+    return votes.masked_fill(outvoted, torch.iinfo(votes.dtype).max).amin(dim=1)
 
 
 def knn_predict(gallery: Tensor, labels: Tensor, queries: Tensor, k: int = 1) -> Tensor:
@@ -85,7 +90,12 @@ def knn_measures(tables: FeatureTables, k: int = 1) -> dict[str, float]:
     Returns:
         `top-1`; `mAP`, mean average precision of the whole gallery ranked by cosine; `R@1`, `R@5`, `R@10` (as far as
         the gallery reaches), share of queries with their class among so many nearest.
+
+    Raises:
+        UsageError: k is not between 1 and the size of the gallery.
     """
+    if not 1 <= k <= len(tables.train):
+        raise UsageError(f"k is {k}; the gallery has {len(tables.train)} sequences")
     reached = [count for count in RECALLS if count <= len(tables.train)]
     found: Neighbours = search(tables.train, tables.test, max([k, *reached]))
     votes = tables.train_labels[found.index]
@@ -106,7 +116,7 @@ class KNNEvaluation(pl.LightningModule):
     Args:
         encoder: Has `embed(batch)` -> features (N, D), as :class:`ProSLModule` has.
         gallery: Loader of the training part, not augmented; where there is none, the data module's
-            `feature_dataloader()`.
+            `feature_dataloader()`. Sequences without label (-1) are left out.
         k: Neighbours that vote.
 
     Example:
@@ -156,8 +166,9 @@ class KNNEvaluation(pl.LightningModule):
         features, labels = [], []
         for batch in loader:
             moved = self.transfer_batch_to_device(batch, self.device, 0)
-            features.append(self.encoder.embed(moved).float())
-            labels.append(moved[-1])
-        if not features:
-            raise DataError("the gallery of KNNEvaluation is empty")
+            known = moved[-1] >= 0
+            features.append(self.encoder.embed(moved).float()[known])
+            labels.append(moved[-1][known])
+        if not sum(map(len, labels)):
+            raise DataError("the gallery of KNNEvaluation has no sequence with a label")
         return torch.cat(features), torch.cat(labels)

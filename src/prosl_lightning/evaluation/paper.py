@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,20 +13,10 @@ from typing import Any
 
 import yaml
 
-from prosl_lightning.evaluation.linear import LINEAR
-from prosl_lightning.evaluation.semi import FINE_TUNING
+from prosl_lightning.evaluation.naming import Row, data_set, line_key, line_names, settings_of
 
-_NAMES = {"hico-lstm": "HiCo-LSTM", "hico-gru": "HiCo-GRU", "hico-transformer": "HiCo-Transformer"}
-_SETS = {
-    "ntu60": "ntu60", "nturgbd60": "ntu60", "ntu120": "ntu120", "nturgbd120": "ntu120", "pku1": "pku1",
-    "pkummd1": "pku1", "pkummdi": "pku1", "pku2": "pku2", "pkummd2": "pku2", "pkummdii": "pku2",
-}  # fmt: skip
-_NOT_SETTINGS = {
-    "split", "rule", "train", "test", "test_crop", "stream", "labelled", "test_every", "joints", "weights", "fraction",
-}  # fmt: skip
+_PLACE = ("split", "fraction", "train", "test")  # of a protocol: what decides on the column, beside the data
 _PARTIAL, _OTHER_SETTINGS = "†", "‡"
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -35,7 +25,7 @@ class Column:
 
     Attributes:
         label: Its heading.
-        where: What a result must say to stand in it.
+        where: What a result must say to stand in it; `source` and `source_split`: what its encoder was trained on.
         sizes: Published counts (train, test), where they are known.
     """
 
@@ -117,7 +107,7 @@ def paper_tables() -> Mapping[int, PaperTable]:
 
 def _table(number: int, entry: Mapping[str, Any], note: str) -> PaperTable:
     columns = tuple(
-        Column(each["label"], each["where"], tuple(each["sizes"]) if "sizes" in each else None)
+        Column(each["label"], _with_source(each["where"]), tuple(each["sizes"]) if "sizes" in each else None)
         for each in entry["columns"]
     )
     rows = tuple(
@@ -126,11 +116,17 @@ def _table(number: int, entry: Mapping[str, Any], note: str) -> PaperTable:
     return PaperTable(number, entry["title"], columns, rows, note)
 
 
+def _with_source(where: Mapping[str, Any]) -> dict[str, Any]:
+    """The encoder has been trained on the training part of what it is judged on, unless the table says otherwise."""
+    return {"source": where["data"], "source_split": where["split"]} | dict(where)
+
+
 def compare(table: PaperTable, results: Sequence[Row]) -> Comparison:
     """Set results beside a table of the paper.
 
-    A result stands in the column whose conditions it meets. Checkpoints of one method that differ in their seed
-    share a line: mean and standard deviation. An evaluation repeated on the same checkpoint counts once, the last time.
+    A result stands in the column whose conditions it meets. A line is one method, model and setting: only checkpoints
+    that differ in nothing but their seed share it, as mean and standard deviation, and only those judged on part of a
+    data set, or only those on the whole. An evaluation repeated on the same checkpoint counts once, the last time.
 
     Args:
         table: Of the paper.
@@ -138,139 +134,94 @@ def compare(table: PaperTable, results: Sequence[Row]) -> Comparison:
     """
     comparison = Comparison(table)
     evaluations = {column.where["evaluation"] for column in table.columns}
-    cells: dict[str, list[list[Row]]] = {}
+    wanted = [row for row in results if row["evaluation"] in evaluations]
+    comparison.unrelated = len(_last_of_each(results)) - len(_last_of_each(wanted))
+    cells: dict[tuple[str, bool], list[list[Row]]] = {}
     others: dict[str, list[Row]] = {}
-    for row in _last_of_each(results):
-        if row["evaluation"] not in evaluations:
-            comparison.unrelated += 1
-            continue
+    for row in _last_of_each(wanted):
         column = next((i for i, each in enumerate(table.columns) if _meets(row, each.where)), None)
         if column is None:
-            others.setdefault(_without_seed(row), []).append(row)
+            place = [_told(row).get(key) for key in ("evaluation", "data", "source", "source_split", *_PLACE)]
+            others.setdefault(json.dumps([place, line_key(row)]), []).append(row)
         else:
-            line = cells.setdefault(method_name(row), [[] for _ in table.columns])
-            line[column].append(row)
+            part = _partial(row, table.columns[column])
+            cells.setdefault((line_key(row), part), [[] for _ in table.columns])[column].append(row)
+    names = line_names(wanted)
     marks: dict[str, None] = {}
-    for name, line in sorted(cells.items()):
-        values = tuple(
-            _cell(rows, column, marks) if rows else None for rows, column in zip(line, table.columns, strict=True)
-        )
-        counts = sorted({len(rows) for rows in line if rows})
-        encoder = str(line[next(i for i, rows in enumerate(line) if rows)][0]["checkpoints"][0]["base"])
-        comparison.ours.append(Line(f"ours: {name}", f"this library, {_runs(counts)}", encoder, values))
+    for line in cells.values():
+        comparison.ours.append(_ours(line, table, names, marks))
+    comparison.ours.sort(key=lambda line: line.method)
     comparison.notes = list(marks)
-    comparison.others = [_other(rows) for rows in others.values()]
+    comparison.others = [_other(rows, names[line_key(rows[0])]) for rows in others.values()]
     return comparison
 
 
-def method_name(row: Row) -> str:
-    """A result's method: base, whether the semantic stage took part, streams, epochs trained.
-
-    Example:
-        >>> checkpoint = {"base": "hico-lstm", "semantic": "on", "stream": "joint", "epochs": 450}
-        >>> method_name({"checkpoints": [checkpoint]})
-        'ProSL (HiCo-LSTM), 450 epochs'
-    """
-    checkpoints = row["checkpoints"]
-
-    def each(key: str) -> list[Any]:
-        return list(dict.fromkeys(checkpoint[key] for checkpoint in checkpoints))
-
-    base = "+".join(_NAMES.get(base, str(base)) for base in each("base"))
-    stages = {"on": f"ProSL ({base})", "warm-up": f"ProSL warm-up ({base})", "off": base}
-    name = "+".join(stages[value] for value in each("semantic"))
-    streams = each("stream")
-    if len(checkpoints) > 1:
-        name += f"-{len(checkpoints)}s" if set(streams) == {"joint", "bone", "motion"} else f" {'+'.join(streams)}"
-    elif streams != ["joint"]:
-        name += f" {streams[0]}"
-    return f"{name}, {'+'.join(map(str, each('epochs')))} epochs"
+def _ours(line: Sequence[list[Row]], table: PaperTable, names: Mapping[str, str], marks: dict[str, None]) -> Line:
+    first = next(rows[0] for rows in line if rows)
+    values = tuple(
+        _cell(rows, column, marks) if rows else None for rows, column in zip(line, table.columns, strict=True)
+    )
+    counts = sorted({len(rows) for rows in line if rows})
+    settings = settings_of(first)
+    name = f"ours: {names[line_key(first)]}" + (f", evaluated with {settings}" if settings else "")
+    return Line(name, f"this library, {_runs(counts)}", str(first["checkpoints"][0].get("base")), values)
 
 
-def data_set(described: Mapping[str, Any]) -> str:
-    """Canonical name of a data set from its description: who imported it, the archive's name, the file it came from.
-
-    Example:
-        >>> data_set({"recipe": {"importer": "ntu60"}, "name": "mine"}), data_set({"name": "NW-UCLA"})
-        ('ntu60', 'NW-UCLA')
-    """
-    importer = (described.get("recipe") or {}).get("importer")
-    candidates = [importer, described.get("name"), described.get("source"), described.get("data")]
-    for candidate in filter(None, candidates):
-        stem = re.sub(r"[^a-z0-9]", "", str(candidate).lower().split(".")[0])
-        if stem in _SETS:
-            return _SETS[stem]
-    return str(described.get("name") or described.get("data") or "unknown")
+def _told(row: Row) -> dict[str, Any]:
+    """What the columns' conditions ask for."""
+    trained, data = [each["trained_on"] for each in row["checkpoints"]], data_set(row["data"])
+    return row["protocol"] | {
+        "evaluation": row["evaluation"],
+        "data": data,
+        "source": "+".join(dict.fromkeys(data if each.get("same_data") else data_set(each) for each in trained)),
+        "source_split": "+".join(dict.fromkeys(str(each.get("protocol")) for each in trained)),
+    }
 
 
 def _meets(row: Row, where: Mapping[str, Any]) -> bool:
-    found = row["protocol"] | {
-        "evaluation": row["evaluation"],
-        "data": data_set(row["data"]),
-        "source": "+".join(dict.fromkeys(data_set(each["trained_on"]) for each in row["checkpoints"])),
-    }
+    found = _told(row)
     return all(found.get(key) == value for key, value in where.items())
 
 
-def _identity(row: Row) -> tuple[str, ...]:
-    data = (str(row["data"]["frames_sha256"]), str(row["data"]["index_sha256"]))
+def _identity(row: Row) -> str:
     files = [each["sha256"] for each in row["checkpoints"]]
-    return (row["evaluation"], json.dumps(row["protocol"], sort_keys=True), *data, *files)
+    place = [row["protocol"].get(key) for key in _PLACE]
+    return json.dumps([row["evaluation"], data_set(row["data"]), place, settings_of(row), files])
 
 
 def _last_of_each(results: Sequence[Row]) -> list[Row]:
     return list({_identity(row): row for row in results}.values())
 
 
-def _without_seed(row: Row) -> str:
-    return json.dumps([row["evaluation"], row["protocol"], data_set(row["data"]), method_name(row)], sort_keys=True)
-
-
 def _spread(rows: Sequence[Row]) -> str:
     """Top-1 of one run with its own deviation, or mean and deviation over several."""
-    values = [float(row["numbers"].get("top-1") or "nan") for row in rows]
+    found = [row["numbers"].get("top-1") for row in rows]
+    values = [math.nan if value is None else float(value) for value in found]
     if len(values) > 1:
         return f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}"
     deviation = rows[0]["numbers"].get("top-1 deviation")
     return f"{values[0]:.1f}" if deviation is None else f"{values[0]:.1f} ± {deviation:.1f}"
 
 
+def _partial(row: Row, column: Column) -> bool:
+    return column.sizes is not None and (row["protocol"]["train"], row["protocol"]["test"]) != column.sizes
+
+
 def _cell(rows: Sequence[Row], column: Column, marks: dict[str, None]) -> str:
     text = _spread(rows)
     for row in rows:
         found = (row["protocol"]["train"], row["protocol"]["test"])
-        if column.sizes is not None and found != column.sizes:
+        if column.sizes is not None and _partial(row, column):
             text += _PARTIAL if not text.endswith(_PARTIAL) else ""
             marks[
                 f"{_PARTIAL} {column.label}: {found[0]} / {found[1]} sequences instead of "
                 f"{column.sizes[0]} / {column.sizes[1]}: not the whole data set"
             ] = None
-    settings = {_settings(row) for row in rows} - {""}
+    settings = {settings_of(row) for row in rows} - {""}
     if settings:
         text += _OTHER_SETTINGS
         marks[f"{_OTHER_SETTINGS} {column.label}: with {'; or '.join(sorted(settings))}"] = None
     return text
-
-
-def _settings(row: Row) -> str:
-    """The settings in which an evaluation differs from the usual protocol, as `name value`."""
-    usual = _usual_settings().get(row["evaluation"], {})
-    return ", ".join(
-        f"{name} {value}"
-        for name, value in row["protocol"].items()
-        if name not in _NOT_SETTINGS and not (name in usual and usual[name] == value)
-    )
-
-
-@cache
-def _usual_settings() -> Mapping[str, Mapping[str, Any]]:
-    linear = LINEAR.to_plain()
-    return {
-        "linear": linear | {"fusion": "sum of logits"},
-        "semi": FINE_TUNING.to_plain() | {"sampling": "random"},
-        "knn": {"k": 1, "precision": "float32", "fusion": "sum of cosines"},
-        "transfer": linear | {"finetune": False},
-    }
 
 
 def _runs(counts: Sequence[int]) -> str:
@@ -278,12 +229,16 @@ def _runs(counts: Sequence[int]) -> str:
     return f"{text} run{'s' if text != '1' else ''}"
 
 
-def _other(rows: Sequence[Row]) -> list[str]:
+def _other(rows: Sequence[Row], name: str) -> list[str]:
     row = rows[0]
-    protocol = row["protocol"]
-    name = data_set(row["data"])
-    if row["evaluation"] == "transfer":
-        name += f" from {data_set(row['checkpoints'][0]['trained_on'])}"
+    protocol, data = row["protocol"], data_set(row["data"])
+    source, source_split = (str(_told(row)[key]) for key in ("source", "source_split"))
+    if (source, source_split) != (data, protocol["split"]):
+        data += f" from {source}" + ("" if source_split in (protocol["split"], "None") else f" {source_split}")
     sizes = [str(protocol["train"]), str(protocol["test"])]
-    split = f"{protocol['split']} {100 * protocol['fraction']:g}%" if "fraction" in protocol else protocol["split"]
-    return [name, split, method_name(row), _settings(row), *sizes, _spread(rows), str(len(rows))]
+    split = (
+        f"{protocol['split']} {100 * protocol['fraction']:g}%"
+        if isinstance(protocol.get("fraction"), float)
+        else protocol["split"]
+    )
+    return [data, split, name, settings_of(row), *sizes, _spread(rows), str(len(rows))]

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
-import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy
-import torch
-
-from prosl_lightning._lightning import pl
 from prosl_lightning.data.datamodule import SkeletonDataModule
 from prosl_lightning.errors import DataError
-from prosl_lightning.version import __version__
+from prosl_lightning.evaluation.features import labelled_positions
+from prosl_lightning.evaluation.fingerprint import describe_checkpoint, describe_data, versions
 
 RESULTS = "results.json"
 CENTRE_CROP = 0.95
 
-_KEYS = {
-    "evaluation", "numbers", "protocol", "data", "checkpoints", "versions", "seeds", "device", "date",
-}  # fmt: skip
-_BLOCK = 1 << 22
+Number = (int, float, type(None))
+# What every row holds: key -> type, or the keys of a mapping, or of the mappings in a list that is not empty.
+_SHAPE: Mapping[str, Any] = {
+    "evaluation": str,
+    "numbers": dict,
+    "protocol": {"split": str, "train": int, "test": int},
+    "data": {"frames_sha256": str, "index_sha256": str, "recipe": dict},
+    "checkpoints": [{"sha256": str, "epochs": int, "semantic": str, "stream": str, "trained_on": dict}],
+    "versions": dict,
+    "seeds": list,
+    "device": str,
+    "date": str,
+}
 _LOCK_SECONDS = 30.0
 
 
@@ -39,6 +43,9 @@ def result_row(
     protocol: Mapping[str, Any],
     seeds: Sequence[int] = (),
     device: str = "cpu",
+    *,
+    runs: Sequence[Mapping[str, float]] = (),
+    files: str | Path | None = None,
 ) -> dict[str, Any]:
     """One result with everything it depends on, as plain data.
 
@@ -50,20 +57,25 @@ def result_row(
         protocol: Settings of the evaluation; they stand beside the split, which is added here.
         seeds: Seeds of the evaluation, empty where nothing is drawn.
         device: Where it ran.
+        runs: The numbers of each seed, where `numbers` are means.
+        files: Folder of the classifier and the pictures, where there are any.
     """
-    checkpoints = [describe_checkpoint(ckpt) for ckpt in ckpts]
-    rule = data.archive.meta["protocols"].get(data.protocol, {})
+    checkpoints = [describe_checkpoint(ckpt, data) for ckpt in ckpts]
+    unlabelled = data.num_samples - len(labelled_positions(data))
     split = {
         "split": data.protocol,
-        "rule": rule,
+        "rule": data.archive.meta["protocols"].get(data.protocol, {}),
         "train": data.num_samples,
         "test": len(data.test_rows),
+        "train_crop": CENTRE_CROP,
         "test_crop": CENTRE_CROP,
         "stream": "+".join(dict.fromkeys(str(each["stream"]) for each in checkpoints)),
-    }
+    } | ({"unlabelled": unlabelled} if unlabelled else {})
     return {
         "evaluation": evaluation,
-        "numbers": {name: _plain_number(value) for name, value in numbers.items()},
+        "numbers": _plain_numbers(numbers),
+        "runs": [_plain_numbers(run) for run in runs],
+        "files": None if files is None else str(files),
         "protocol": split | dict(protocol),
         "data": describe_data(data),
         "checkpoints": checkpoints,
@@ -74,75 +86,8 @@ def result_row(
     }
 
 
-def _plain_number(value: float) -> float | None:
-    return round(float(value), 4) if math.isfinite(value) else None
-
-
-def describe_data(data: SkeletonDataModule) -> dict[str, Any]:
-    """Fingerprint of an archive: its name, what it was made from, counts, and the checksums it carries."""
-    meta = data.archive.meta
-    return {
-        "name": data.archive.root.resolve().name,
-        "root": str(data.root),
-        "source": meta.get("source", ""),
-        "recipe": meta.get("recipe", {}),
-        "layout": data.layout.name,
-        "num_bodies": data.num_bodies,
-        "sequences": len(data.archive),
-        "frames": len(data.archive.frames),
-        "classes": len(data.archive.class_names),
-        "frames_sha256": meta["frames"].get("sha256"),
-        "index_sha256": meta["index"].get("sha256"),
-    }
-
-
-def describe_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Fingerprint of a checkpoint: checksum of the file, epochs trained, method, and the data it was trained on."""
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    options, recipe = content.get("hyper_parameters", {}), content.get("recipe", {})
-    epochs = int(content.get("epoch", -1)) + 1
-    return {
-        "path": str(path),
-        "sha256": file_sha256(path),
-        "epochs": epochs,
-        "base": options.get("base"),
-        "semantic": _semantic_stage(options, epochs),
-        "stream": options.get("stream"),
-        "seed": options.get("seed"),
-        "trained_on": {
-            "data": recipe.get("data"),
-            "recipe": recipe.get("normalisation"),
-            "protocol": recipe.get("protocol"),
-            "sequences": recipe.get("num_samples"),
-        },
-    }
-
-
-def _semantic_stage(options: Mapping[str, Any], epochs: int) -> str:
-    """`off`, `warm-up` (the codebook has never had a say), or `on`."""
-    if not options.get("semantic"):
-        return "off"
-    return "on" if epochs > options.get("semantic_start", 0) else "warm-up"
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Versions of what computed a result."""
-    return {
-        "prosl-lightning": __version__,
-        "torch": torch.__version__,
-        pl.__name__.replace("_", "-"): pl.__version__,
-        "numpy": numpy.__version__,
-        "python": platform.python_version(),
-    }
+def _plain_numbers(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: round(float(value), 4) if math.isfinite(value) else None for name, value in numbers.items()}
 
 
 def read_results(path: str | Path) -> list[dict[str, Any]]:
@@ -153,13 +98,33 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
     """
     rows = _read_list(Path(path))
     for number, row in enumerate(rows, start=1):
-        missing = _KEYS - set(row) if isinstance(row, dict) else _KEYS
+        missing = list(_missing(row, _SHAPE)) or [
+            f"numbers.{name}" for name, value in row["numbers"].items() if not isinstance(value, Number)
+        ]
         if missing:
             raise DataError(
                 f"{path}: row {number} lacks {', '.join(sorted(missing))}; it was not written by an evaluation of this "
                 "version: move the file away and evaluate again"
             )
     return rows
+
+
+def _missing(value: Any, shape: Any, path: str = "") -> Iterator[str]:
+    """Paths of what is not there, or is not of the type it should be."""
+    if isinstance(shape, type):
+        if not isinstance(value, shape):
+            yield path
+    elif isinstance(shape, list):
+        if not isinstance(value, list) or not value:
+            yield path
+        else:
+            for each in value:
+                yield from _missing(each, shape[0], path)
+    elif not isinstance(value, dict):
+        yield from [path] if path else shape
+    else:
+        for key, inner in shape.items():
+            yield from _missing(value.get(key), inner, f"{path}.{key}" if path else key)
 
 
 def _read_list(path: Path) -> list[Any]:
@@ -170,6 +135,18 @@ def _read_list(path: Path) -> list[Any]:
     if not isinstance(rows, list):
         raise DataError(f"{path} holds no list of results: move it away")
     return rows
+
+
+def check_results(checkpoint: str | Path) -> None:
+    """Refuse, before any work is done, a checkpoint beside which no result can be kept.
+
+    Raises:
+        DataError: `results.json` there is damaged, or the folder cannot be written.
+    """
+    path = Path(checkpoint).parent / RESULTS
+    _read_list(path)
+    if not os.access(path.parent, os.W_OK):
+        raise DataError(f"{path.parent} cannot be written: results and classifiers are kept there")
 
 
 def append_result(checkpoint: str | Path, row: dict[str, Any]) -> Path:

@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader, Sampler, Subset
 from prosl_lightning._lightning import pl
 from prosl_lightning.data.batch import SkeletonBatch
 from prosl_lightning.data.datamodule import SkeletonDataModule
-from prosl_lightning.errors import DataError, UsageError
+from prosl_lightning.errors import UsageError
 from prosl_lightning.evaluation.backbone import Backbone
 from prosl_lightning.evaluation.classifier import ClassifierEvaluation
+from prosl_lightning.evaluation.features import check_labels, labelled_positions
 from prosl_lightning.evaluation.recipe import TrainingRecipe
 from prosl_lightning.prosl.extract import extract, iterate
 from prosl_lightning.prosl.module import ProSLModule
@@ -66,9 +67,9 @@ def labelled_subset(
 
     Args:
         labels: Classes of the training set, (N,), -1 where unknown: never chosen.
-        fraction: Share of the training set, in (0, 1].
-        sampling: `random` takes int(N * fraction) of all (CMD); `stratified` the rounded share of every class, at least
-            one sequence (AimCLR, HiCLR).
+        fraction: Share of the N training sequences that have a label, in (0, 1].
+        sampling: `random` takes int(N * fraction) of them (CMD); `stratified` the rounded share of every class, at
+            least one sequence (AimCLR, HiCLR).
         seed: Of the choice.
 
     Returns:
@@ -115,15 +116,15 @@ def _as_is(batch: Any) -> Any:
 def labelled_loader(
     data: SkeletonDataModule, positions: Sequence[int] | NDArray[np.int64] | None, batch_size: int, seed: int = 0
 ) -> DataLoader[SkeletonBatch]:
-    """Shuffled batches of some (None: all) training sequences; unlike pre-training's, the incomplete last one counts.
+    """Shuffled batches of some training sequences; unlike pre-training's, the incomplete last one counts.
 
     Args:
         data: After `setup`.
-        positions: Which sequences of the training set.
+        positions: Which sequences of the training set; None: all that have a label.
         batch_size: Sequences per batch.
         seed: Of the order.
     """
-    positions = range(data.num_samples) if positions is None else positions
+    positions = labelled_positions(data) if positions is None else positions
     chosen = Subset(data.feature_dataloader("train").dataset, [int(position) for position in positions])
     return DataLoader(chosen, batch_size=batch_size, sampler=EpochOrder(len(chosen), seed), collate_fn=_as_is)
 
@@ -165,7 +166,7 @@ def fine_tune(
     """
     if test_every < 1:
         raise UsageError(f"test_every is {test_every}; it must be at least 1")
-    check_labelled_test(data)
+    check_labels(data)
     recipe = classifier.recipe
     trainer = pl.Trainer(
         accelerator="auto", devices=1, max_epochs=recipe.epochs, check_val_every_n_epoch=test_every, logger=False,
@@ -190,17 +191,3 @@ def keep_labelled_gallery(
         found = [(classifier.embed(batch), batch.label) for batch in iterate(classifier, loader)]
     features, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
     classifier.keep_gallery(features, data.archive.names[data.train_rows[positions]], labels)
-
-
-def check_labelled_test(data: SkeletonDataModule) -> None:
-    """Refuse a test set that is empty or lacks labels.
-
-    Raises:
-        DataError: Says which.
-    """
-    if len(data.test_rows) == 0:
-        names = ", ".join(data.archive.protocols)
-        raise DataError(f"protocol '{data.protocol}' of {data.root} has no test set; protocols: {names}")
-    unlabelled = int((data.archive.labels[data.test_rows] < 0).sum())
-    if unlabelled:
-        raise DataError(f"{unlabelled} of the {len(data.test_rows)} test sequences in {data.root} have no label")

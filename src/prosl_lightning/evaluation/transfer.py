@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prosl_lightning.data.datamodule import SkeletonDataModule
-from prosl_lightning.errors import DataError
 from prosl_lightning.evaluation.backbone import Backbone
 from prosl_lightning.evaluation.classifier import ClassifierEvaluation
-from prosl_lightning.evaluation.features import FeatureTables
+from prosl_lightning.evaluation.features import FeatureTables, tables_of
 from prosl_lightning.evaluation.linear import LINEAR
 from prosl_lightning.evaluation.recipe import TrainingRecipe
-from prosl_lightning.evaluation.semi import FINE_TUNING, check_labelled_test
-from prosl_lightning.prosl.extract import extract
+from prosl_lightning.evaluation.semi import FINE_TUNING
 from prosl_lightning.prosl.module import ProSLModule
 from prosl_lightning.skeleton import SkeletonLayout
 
@@ -71,13 +69,6 @@ def classifier_tables(classifier: ClassifierEvaluation, data: SkeletonDataModule
         data: After `setup`.
 
     Raises:
-        DataError: There is no test set, or labels are missing.
+        DataError: There is no test set, or labels are missing there.
     """
-    check_labelled_test(data)
-    unlabelled = int((data.archive.labels[data.train_rows] < 0).sum())
-    if unlabelled:
-        raise DataError(f"{unlabelled} of the {data.num_samples} train sequences in {data.root} have no label")
-    classifier.eval()
-    train = extract(classifier, data.feature_dataloader("train"), classifier.embed, data.num_samples)
-    test = extract(classifier, data.feature_dataloader("test"), classifier.embed, len(data.test_rows))
-    return FeatureTables(*train, *test)
+    return tables_of(classifier, classifier.embed, data)

@@ -42,7 +42,9 @@ def demo_figure(
         handles = _map(axes, tables.test, tables.test_labels, archive.class_names)
         knn = next(knn for other, knn, _ in accuracies if other == name)
         axes.set_title(f"Test features, {name} encoder: 1-NN {knn:.1f} %")
-    figure.legend(handles=handles, loc="outside right upper", fontsize=9, title="action", frameon=False)
+    legend = figure.legend(handles=handles, loc="outside right upper", fontsize=9, title="action", frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     draw_joint_importance(figure.add_subplot(grid[1, 0]), archive.layout, importance.cpu().numpy())
     _bars(figure.add_subplot(grid[1, 1]), accuracies, 100 / len(archive.class_names))
     return figure

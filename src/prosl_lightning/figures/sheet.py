@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from prosl_lightning.data.inspection import Inspection, Strip
 from prosl_lightning.errors import DataError
 from prosl_lightning.skeleton import SkeletonLayout
+from prosl_lightning.tables import counted
 
 Array = NDArray[np.float64]
 
@@ -42,7 +44,7 @@ def write_sheet(inspection: Inspection, path: str | Path) -> None:
 
 
 def strip_sheet(inspection: Inspection) -> Figure:
-    """One strip for each class, in label order, columns filled from top to bottom.
+    """One strip for each class, in label order, of 180 classes at most, columns filled from top to bottom.
 
     A strip shows up to six frames from first to last, all in the plane of the first body's spine and shoulder line in
     its first frame (with two bodies: of its spine and the line between the two), so turns and falls are seen. The left
@@ -55,8 +57,9 @@ def strip_sheet(inspection: Inspection) -> Figure:
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0), xlim=(0.0, width), ylim=(0.0, height))  # in inches: no distortion
     axes.set_axis_off()
-    axes.text(0.06, height - 0.1, _heading(inspection), va="top", fontsize=10, weight="bold")
-    counts = np.bincount(inspection.labels[inspection.labels >= 0], minlength=1)
+    axes.text(0.06, height - 0.1, _heading(inspection), va="top", fontsize=10, weight="bold", parse_math=False)
+    labels, numbers = np.unique(inspection.labels, return_counts=True)
+    counts = dict(zip(labels.tolist(), numbers.tolist(), strict=True))
     for number, strip in enumerate(strips):
         column, row = divmod(number, rows)
         corner = np.array([column * _WIDTH, (rows - 1 - row) * _HEIGHT])
@@ -66,16 +69,19 @@ def strip_sheet(inspection: Inspection) -> Figure:
 
 def _heading(inspection: Inspection) -> str:
     recipe = (inspection.made.get("recipe") or {}).get("normalize", "as recorded")
-    return f"{inspection.path.name}: {len(inspection)} sequences, {inspection.layout.name}, {recipe}"
+    sequences, name = counted(len(inspection), "sequence"), inspection.layout.name
+    shown = len({strip.label for strip in inspection.strips if strip.label >= 0})
+    classes = len(np.unique(inspection.labels[inspection.labels >= 0]))
+    part = f", {shown} of {classes} classes" if shown < classes else ""
+    return f"{inspection.path.name}: {sequences}, {name}, {recipe}{part}"
 
 
-def _title(inspection: Inspection, strip: Strip, counts: NDArray[np.int64]) -> str:
+def _title(inspection: Inspection, strip: Strip, counts: Mapping[int, int]) -> str:
     if strip.label < 0:
         return strip.name[:_TITLE]
     names = inspection.class_names
     name = names[strip.label] if strip.label < len(names) else f"class {strip.label}"
-    number = int(counts[strip.label])
-    return f"{strip.label}  {name[: _TITLE - 16]}  ({number} sequence{'s' if number != 1 else ''})"
+    return f"{strip.label}  {name[: _TITLE - 16]}  ({counted(counts[strip.label], 'sequence')})"
 
 
 def draw_strip(axes: Axes, layout: SkeletonLayout, strip: Strip, corner: Array, title: str = "") -> None:
@@ -96,14 +102,15 @@ def draw_strip(axes: Axes, layout: SkeletonLayout, strip: Strip, corner: Array, 
     if points.shape[1] > 1:  # lines tell which two belong together
         edges = corner[0] + cell * np.arange(1, len(points))
         axes.vlines(edges, corner[1] + _MARGIN, corner[1] + _MARGIN + _BODY, colors="0.85", linewidths=0.6)
-    bones, colours = np.array(layout.bones), [_side(layout.joints[child]) for child, _ in layout.bones]
+    sides = _sides(layout)
+    bones, colours = np.array(layout.bones), [sides[child] for child, _ in layout.bones]
     for body in range(points.shape[1]):
         shown = (points[:, body] * scale + places[:, None])[there[:, body]]
         lines = list(shown[:, bones].reshape(-1, 2, 2))  # of all frames: from child to parent
         alpha = 1.0 if body == 0 else _SECOND
         collection = LineCollection(lines, colors=colours, linewidths=1.3, alpha=alpha, capstyle="round")
         axes.add_collection(collection, autolim=False)
-    axes.text(corner[0] + 0.06, corner[1] + _HEIGHT - 0.04, title, va="top", fontsize=8)
+    axes.text(corner[0] + 0.06, corner[1] + _HEIGHT - 0.04, title, va="top", fontsize=8, parse_math=False)
 
 
 def project(layout: SkeletonLayout, frames: NDArray[np.float32]) -> tuple[Array, NDArray[np.bool_]]:
@@ -148,7 +155,14 @@ def _extent(points: Array, there: NDArray[np.bool_]) -> tuple[float, float, floa
     return max(2.3 * half, 0.5 * (high - low), 1e-6), low, max(high, low + 1e-6)
 
 
-def _side(joint: str) -> str:
-    if joint.startswith("left_"):
-        return _LEFT
-    return _RIGHT if joint.startswith("right_") else _MIDDLE
+def _sides(layout: SkeletonLayout) -> list[str]:
+    """Colour of each joint: of a mirror pair one is left, as its name says, else the one that is declared first."""
+    colours = [_MIDDLE] * layout.num_joints
+    declared = dict(layout.mirror_pairs or ())
+    for joint, other in enumerate(layout.mirror):
+        if joint != other:
+            letters = zip(layout.joints[joint].lower(), layout.joints[other].lower(), strict=False)
+            differs = next((pair for pair in letters if pair[0] != pair[1]), ("", ""))
+            left = differs[0] == "l" if set(differs) == {"l", "r"} else joint in declared
+            colours[joint] = _LEFT if left else _RIGHT
+    return colours

@@ -14,7 +14,7 @@ from prosl_lightning.data.formats import open_source
 from prosl_lightning.data.formats.pyskl import image_to_space
 from prosl_lightning.data.normalize import normalize_agcn
 from prosl_lightning.data.prepare import arrays
-from prosl_lightning.errors import DataError
+from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.skeleton import SkeletonLayout
 
 NAMES = ["S001C003P002R001A003", "S001C001P001R001A001", "S002C002P003R002A002", "S001C001P003R001A003"]
@@ -115,6 +115,8 @@ def test_damaged_samples_of_sgn_are_told_one_by_one(tmp_path):
         {"name": "d", "num_frames": 10**9, "data": {}},
         {"name": "e", "num_frames": 2, "data": {"1": {"joints": "x", "interval": [0, 1]}}},
         {"name": "f", "num_frames": 2, "data": {"1": {}}},
+        {"name": "g", "num_frames": 10**400, "data": {}},
+        {"name": "h", "num_frames": 10**5000, "data": {}},
     ]
     (tmp_path / "raw_skes_data.pkl").write_bytes(pickle.dumps(samples))
     errors = [s.error for s in open_source(tmp_path / "raw_skes_data.pkl")]
@@ -125,6 +127,7 @@ def test_damaged_samples_of_sgn_are_told_one_by_one(tmp_path):
         "num_frames 1000000000: a sequence of 300000 MB; at most 64 MB, cut it up",
         "joints are str, expected numbers",
         "a body lacks joints or interval",
+        *["expected a possible num_frames and data (bodies by their ID)"] * 2,
     ]
 
 
@@ -164,6 +167,8 @@ def test_pixels_become_a_cameras_axes():
     [
         ({"keypoint": np.ones((1, 4, 20, 3))}, r"keypoint has shape \(1, 4, 20, 3\), expected \(M, T, 25, 3\)"),
         ({"keypoint": [[1]]}, r"keypoint is no array of numbers"),
+        ({"keypoint": np.ones((0, 30_000_000, 25, 3), np.float32)}, "nobody in any frame"),
+        ({"keypoint": np.ones((1, 230_000, 25, 3), np.float32)}, "keypoint: a sequence of 69 MB; at most 64 MB"),
         ({"keypoint_score": np.ones((1, 4))}, "keypoint_score does not fit keypoint"),
     ],
 )
@@ -174,6 +179,15 @@ def test_an_annotation_that_does_not_fit(tmp_path, change, message):
     assert first.error == ""
     assert second.bodies is None
     assert re.search(message, second.error)
+
+
+def test_17_joints_in_3d_have_no_usual_body_model(tmp_path):
+    """They may be Human3.6M's, or pixels with a score."""
+    content = [{"frame_dir": "a", "label": 0, "keypoint": np.ones((1, 4, 17, 3), np.float32)}]
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(content))
+    with pytest.raises(UsageError, match=r"x.pkl: whose joints are these\? give the body model with --layout"):
+        open_source(tmp_path / "x.pkl")
+    assert open_source(tmp_path / "x.pkl", layout="coco-17").layout.name == "coco-17"
 
 
 def test_nw_ucla_json(make, tmp_path):

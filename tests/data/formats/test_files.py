@@ -88,15 +88,6 @@ def test_an_array_of_many_samples_with_a_table_beside_it(make, tmp_path):
         open_source(made.path)
 
 
-def test_normalised_arrays_are_not_turned_again(make, tmp_path):
-    clip = np.load(make("agcn", tmp_path).path / "val_data_joint.npy")[0]
-    np.save(tmp_path / "one.npy", clip)
-    source = open_source(tmp_path / "one.npy")
-    assert source.normalize == "none"
-    assert "every frame is centred already: coordinates are kept as they are" in source.notes
-    assert [len(s.bodies) for s in source] == [9]  # the replay up to 300 frames is cut
-
-
 def test_the_real_array_of_paddlevideo(shared_folder):
     (file,) = (shared_folder / "data" / "raw-samples" / "ntu-arrays").glob("paddlevideo*.npy")
     (clip,) = open_source(file)
@@ -204,6 +195,7 @@ def test_named_columns_are_picked_whatever_their_order(tmp_path):
         (b"1,2,3,4\n", r"4 numbers a line, expected 9 or 18 \(x y z of 3 joints of 'unnamed'"),
         (b"\xff\xfe1\x00", "not a text file"),
         (b"x,y,z\n", "no frames below the header"),
+        (b"1 " * 600_000, "line 1 is longer than a million characters"),
     ],
 )
 def test_text_files_that_cannot_be_read(tmp_path, content, message):

@@ -24,7 +24,7 @@ KINECT = SkeletonLayout.of("kinect-v2")
 def test_agcn_folder(make, tmp_path):
     source = open_source(make("agcn", tmp_path).path)
     sequences = list(source)
-    assert (source.format, source.layout.name, source.num_bodies, source.normalize) == ("agcn", "kinect-v2", 2, "none")
+    assert (source.format, source.layout.name, source.num_bodies, source.already) == ("agcn", "kinect-v2", 2, "agcn")
     assert source.notes[0] == "format agcn: {train,val}_data_joint.npy of 2s-AGCN, HiCo, ISC, CMD, UmURL"
     assert [s.name for s in sequences] == sorted(NAMES)
     assert [len(s.bodies) for s in sequences] == [LENGTHS[row] for row in BY_NAME]
@@ -121,7 +121,7 @@ def test_frame50_folder_has_neither_names_nor_counts(make, tmp_path):
     np.save(made.path / "train_label.npy", np.array([[7], [3]]))  # (N, 1) as CrosSCLR writes them
     source = open_source(made.path)
     sequences = list(source)
-    assert (source.format, source.normalize) == ("frame50", "none")
+    assert (source.format, source.already) == ("frame50", "crossclr")
     assert [(s.name, s.label, len(s.bodies)) for s in sequences] == [
         ("train_000000", 7, 5), ("train_000001", 3, 5), ("val_000000", -1, 5), ("val_000001", -1, 5),
     ]  # fmt: skip

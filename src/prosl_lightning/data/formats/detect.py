@@ -90,6 +90,8 @@ def open_source(
     request = _Request(Path(path), layout, axes or None)
     if not request.path.exists():
         raise DataError(f"{request.path}: there is no such file or folder")
+    if not request.path.is_file() and not request.path.is_dir():  # opening a pipe would wait for ever
+        raise DataError(f"{request.path}: neither a file nor a folder")
     if format and format not in _OPENERS:
         raise UsageError(f"unknown format '{format}': expected {', '.join(_OPENERS)}")
     if axes and format not in (files.ARRAY_FORMAT, files.FOLDER_FORMAT):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prosl_lightning.data.formats.axes import arrange, check_axes, find_axes
-from prosl_lightning.data.formats.clips import REPLAYED_LENGTH, is_centered, true_length
+from prosl_lightning.data.formats.clips import REPLAYED_LENGTH, first_clips, note_normalized, true_length
 from prosl_lightning.data.formats.index_table import INDEX_FILES, SEQUENCE_SUFFIXES, IndexTable, read_index
 from prosl_lightning.data.formats.layouts import NTU_JOINTS, choose_layout
 from prosl_lightning.data.formats.npy import MappedArray, check_sequence_size, read_npy
@@ -73,7 +73,7 @@ def open_array(path: str | Path, layout: str | SkeletonLayout | None = None, axe
     source = Source(file, ARRAY_FORMAT, body_model, min(bodies, 2), items, read=reader)
     source.notes.append(f"axes {axes}: {', '.join(map(str, mapped.shape))}")
     _add_table(source, table)
-    _keep_normalized(source)
+    note_normalized(source, first_clips(source))
     return source
 
 
@@ -94,9 +94,9 @@ def open_files(path: str | Path, layout: str | SkeletonLayout | None = None, axe
     if not files:
         raise DataError(f"{root}: format {FOLDER_FORMAT} needs a folder with {', '.join(SEQUENCE_SUFFIXES)} files")
     body_model = choose_layout(layout, None, root)
-    tables = [root / name for name in INDEX_FILES if (root / name).is_file()]
+    tables = sorted(file for file in root.iterdir() if file.name.lower() in INDEX_FILES and file.is_file())
     if len(tables) > 1:
-        raise DataError(f"{root}: both {' and '.join(INDEX_FILES)} are there; keep one of them")
+        raise DataError(f"{root}: both {' and '.join(file.name for file in tables)} are there; keep one of them")
     table = read_index(tables[0]) if tables else None
     if table is not None and not table.names:
         raise DataError(f"{table.path}: lacks a column 'name' with the files' names")
@@ -110,13 +110,13 @@ def open_files(path: str | Path, layout: str | SkeletonLayout | None = None, axe
         raise DataError(f"{root}: nothing usable among the first files; {first}")
     source.num_bodies = min(max(usable), 2)
     _add_table(source, table)
-    _keep_normalized(source)
+    note_normalized(source, first_clips(source))
     return source
 
 
 def is_sequence_name(name: str) -> bool:
     """Whether a file of this name may hold a sequence."""
-    return name.endswith(SEQUENCE_SUFFIXES) and not name.lower().startswith((".", "readme", "licen"))
+    return name.lower().endswith(SEQUENCE_SUFFIXES) and not name.lower().startswith((".", "readme", "licen"))
 
 
 def sequence_files(root: Path) -> list[Path]:
@@ -125,7 +125,8 @@ def sequence_files(root: Path) -> list[Path]:
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
         top = Path(folder) == root
-        found += [Path(folder, name) for name in names if is_sequence_name(name) and not (top and name in INDEX_FILES)]
+        tables = INDEX_FILES if top else ()
+        found += [Path(folder, name) for name in names if is_sequence_name(name) and name.lower() not in tables]
     return found
 
 
@@ -171,7 +172,9 @@ class _FileReader:
         return RawSequence(source, item.name, bodies, label=item.label, columns=item.columns)
 
     def _read(self, file: Path) -> NDArray[Any]:
-        if file.suffix != ".npy":
+        if not file.is_file():  # opening a pipe would wait for ever
+            raise DataError(f"{file}: not a file that can be read")
+        if file.suffix.lower() != ".npy":
             return read_text_frames(file, self.layout)
         array = read_npy(file)
         check_sequence_size(array.nbytes, str(file))
@@ -209,13 +212,5 @@ def _match(root: Path, files: list[Path], table: IndexTable | None, source: Sour
 def _add_table(source: Source, table: IndexTable | None) -> None:
     if table is not None:
         source.class_names, source.protocols = table.class_names, table.protocols
+        source.text_labels, source.column_names = bool(table.class_names), table.values
         source.notes += table.notes
-
-
-def _keep_normalized(source: Source) -> None:
-    """Do not turn again what was centred and turned before."""
-    assert source.read is not None
-    sample = [source.read(item).bodies for item in source.items[:8]]
-    if is_centered([bodies for bodies in sample if bodies is not None], source.layout):
-        source.normalize = "none"
-        source.notes.append("every frame is centred already: coordinates are kept as they are")

@@ -122,8 +122,8 @@ def _take(cells: dict[str, list[str]], keys: tuple[str, ...], path: Path) -> lis
 
 def _stem(name: str) -> str:
     stem = name.replace("\\", "/").removeprefix("./")
-    for suffix in SEQUENCE_SUFFIXES:
-        stem = stem.removesuffix(suffix)
+    while stem.lower().endswith(SEQUENCE_SUFFIXES):
+        stem = stem[:-4]
     return stem
 
 

@@ -165,7 +165,9 @@ def check_sequence_size(size: int, source: str) -> None:
         DataError: It is longer than any recording of one action.
     """
     if size > SEQUENCE_BYTES:
-        raise DataError(f"{source}: a sequence of {size / 1e6:.0f} MB; at most {SEQUENCE_BYTES >> 20} MB, cut it up")
+        raise DataError(
+            f"{source}: a sequence of {min(size, 1 << 60) / 1e6:.0f} MB; at most {SEQUENCE_BYTES >> 20} MB, cut it up"
+        )
 
 
 def _line(error: BaseException) -> str:

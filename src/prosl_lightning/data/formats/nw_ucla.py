@@ -58,6 +58,8 @@ def read_json(file: Path) -> RawSequence:
     columns = {"subject": subject, "episode": episode, "view": view}
     if action not in ACTIONS:
         return RawSequence(str(file), file.stem, error=f"action {action}, expected one of {ACTIONS}")
+    if not file.is_file():  # opening a pipe would wait for ever
+        return RawSequence(str(file), file.stem, error="not a file that can be read")
     try:
         if file.stat().st_size > _MAX_BYTES:
             return RawSequence(str(file), file.stem, error=f"more than {_MAX_BYTES >> 20} MB")

@@ -23,13 +23,14 @@ from prosl_lightning.data.formats.labels import (
     text_names,
 )
 from prosl_lightning.data.formats.layouts import check_joints, choose_layout, index_columns, ntu_set
+from prosl_lightning.data.formats.npy import check_sequence_size
 from prosl_lightning.data.formats.pickles import read_pickle
 from prosl_lightning.data.source import RawSequence, Source
 from prosl_lightning.errors import DataError
 from prosl_lightning.skeleton import SkeletonLayout
 
 FORMAT = "pyskl"
-_USUAL = {(25, 3): "kinect-v2", (17, 2): "coco-17", (17, 3): "coco-17"}
+_USUAL = {(25, 3): "kinect-v2", (17, 2): "coco-17"}  # 17 in 3D: Human3.6M's joints, or x, y and a score
 
 
 def open_pyskl(path: str | Path, layout: str | SkeletonLayout | None = None, content: Any = None) -> Source:
@@ -39,7 +40,7 @@ def open_pyskl(path: str | Path, layout: str | SkeletonLayout | None = None, con
 
     Args:
         path: The file.
-        layout: Body model; unless given Kinect v2 for 25 joints in 3D, COCO for 17 joints.
+        layout: Body model; unless given Kinect v2 for 25 joints in 3D, COCO for 17 in 2D.
         content: What the pickle holds, where it was read already.
 
     Raises:
@@ -169,6 +170,9 @@ def _bodies(annotation: Mapping[str, Any], expected: tuple[int, int]) -> NDArray
         raise DataError("keypoint is no array of numbers (M, T, V, C)")
     if points.shape[2:] != expected:
         raise DataError(f"keypoint has shape {points.shape}, expected (M, T, {expected[0]}, {expected[1]})")
+    if len(points) == 0:
+        raise DataError("nobody in any frame")
+    check_sequence_size(points.nbytes, "keypoint")
     if scores is not None and (not isinstance(scores, np.ndarray) or scores.shape != points.shape[:3]):
         raise DataError("keypoint_score does not fit keypoint")
     if expected[1] == 2:

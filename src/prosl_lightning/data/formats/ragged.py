@@ -1,20 +1,24 @@
 """Reads the ragged npz format: the frames of all sequences one after another, lengths, and integers per sequence.
 
 ``joints`` float (F, bodies, joints, 3) and ``lengths`` int (N) are needed; ``labels``, ``subjects`` int (N) and
-``names`` str (N) are usual; every further int (N) array becomes an index column. Joints are streamed, never held whole.
+``names`` str (N) are usual (``label`` and so on will do); every further int (N) array becomes an index column. Joints
+are streamed, never held whole.
 """
 
 from __future__ import annotations
 
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from prosl_lightning.data.formats.clips import NUM_LOOKED_AT, note_normalized
 from prosl_lightning.data.formats.known_sets import column_name, known_sets
 from prosl_lightning.data.formats.layouts import check_joints
 from prosl_lightning.data.formats.npy import INDEX_BYTES, check_sequence_size, read_header, read_member
@@ -24,7 +28,7 @@ from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.skeleton import SkeletonLayout, packaged_layouts
 
 FORMAT = "ragged-npz"
-_COMMON = ("labels", "subjects", "names")
+_COMMON = ("labels", "subjects", "names")  # their singular will do
 BROKEN_ZIP = (OSError, ValueError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile, RuntimeError, KeyError)
 
 
@@ -60,8 +64,14 @@ def open_ragged(path: str | Path, layout: str | SkeletonLayout | None = None) ->
         source.class_names, source.protocols, source.normalize = known.class_names, known.protocols, known.normalize
         if body_model.joints != (own := SkeletonLayout.of(known.layout)).joints:
             source.notes.append(f"warning: {file.path.stem} has layout {own.name}, not {body_model.name}")
+    else:
+        note_normalized(source, islice(file, NUM_LOOKED_AT))
     if file.ignored:
         source.notes.append(f"not used, because not integers (N,): {', '.join(file.ignored)}")
+    if file.repeated:
+        shown = ", ".join(file.repeated[:5])
+        count, stand = len(file.repeated), "name stands" if len(file.repeated) == 1 else "names stand"
+        source.notes.append(f"warning: {count} {stand} for several sequences: {shown}")
     return source
 
 
@@ -77,6 +87,7 @@ class RaggedFile:
         names: Name of each sequence; numbers where the file has none.
         columns: Index columns ``(N,)`` by name.
         ignored: Keys of the file that are not integer arrays ``(N,)``.
+        repeated: Names that several sequences have.
 
     Raises:
         DataError: The file cannot be read, or its arrays do not fit together.
@@ -157,7 +168,7 @@ class RaggedFile:
         return lengths.astype(np.int64)
 
     def _read_index(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        number = len(self.lengths)
+        number, arrays = len(self.lengths), self._common_keys(arrays)
         for key in _COMMON:
             array = arrays.get(key)
             if array is not None and (array.shape != (number,) or (key != "names" and array.dtype.kind not in "iu")):
@@ -167,5 +178,18 @@ class RaggedFile:
         self.labels: IntArray = integers.pop("labels", np.full(number, -1)).astype(np.int64)
         names = arrays.get("names", np.arange(number))
         self.names = [name.decode("latin1") if isinstance(name, bytes) else str(name) for name in names.tolist()]
+        self.repeated = sorted(name for name, count in Counter(self.names).items() if count > 1)
         self.columns = {column_name(key): array.astype(np.int64) for key, array in integers.items()}
         self.ignored = sorted(set(arrays) - set(integers) - set(_COMMON))
+
+    def _common_keys(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The arrays with common keys in the plural.
+
+        Raises:
+            DataError: Two keys would become the same column.
+        """
+        found: dict[str, str] = {}
+        for key in arrays:
+            if (other := found.setdefault(column_name(key), key)) != key:
+                raise DataError(f"{self.path}: has {other} and {key}, which are one column; keep one of them")
+        return {f"{key}s" if f"{key}s" in _COMMON else key: array for key, array in arrays.items()}

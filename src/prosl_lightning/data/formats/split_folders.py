@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prosl_lightning.data.formats.clips import is_centered, true_length
+from prosl_lightning.data.formats.clips import first_clips, is_centered, note_normalized, true_length
 from prosl_lightning.data.formats.labels import (
     NOT_IN_SPLIT,
     TEST,
@@ -122,17 +123,24 @@ def open_split_folders(path: str | Path, format: str, layout: str | SkeletonLayo
         bad=found.bad,
     )
     add_ntu_facts(source, [row.name for row in source.items], [row.label for row in source.items])
-    _describe(source, found, reader)
+    _describe(source, found)
     return source
 
 
-def _describe(source: Source, found: _Collected, reader: _Reader) -> None:
-    """Choose the normalisation and tell the user what the arrays do not say."""
-    sample = [reader(item).bodies for item in source.items[:8]]
-    done = is_centered([bodies for bodies in sample if bodies is not None], source.layout)
-    if source.format in ("agcn", "frame50") or done:
-        source.normalize = "none"
-        source.notes.append("these arrays were normalised when they were made: coordinates are kept as they are")
+def _describe(source: Source, found: _Collected) -> None:
+    """Say how the arrays are normalised, and tell the user what they do not say."""
+    if source.format == "stgcn":
+        note_normalized(source, first_clips(source))
+    else:
+        source.already = {"agcn": "agcn", "frame50": "crossclr"}[source.format]
+        source.notes.append(
+            f"these arrays were normalised when they were made, as --normalize {source.already} does it"
+        )
+    if source.format == "agcn" and not is_centered(first_clips(source), source.layout):
+        center = " and ".join(source.layout.joints[joint] for joint in source.layout.center)
+        source.notes.append(
+            f"warning: their origin is not the body's centre ({center}) in every frame, as 2s-AGCN's is"
+        )
     if source.format != "frame50" and not found.counted:
         source.notes.append("no *_num_frame.npy: lengths are found from the frames (zeros or replay at the end)")
     if found.unnamed:
@@ -140,8 +148,9 @@ def _describe(source: Source, found: _Collected, reader: _Reader) -> None:
 
 
 def _collect(folder: Path, format: str, layout: SkeletonLayout, several: bool, found: _Collected) -> None:
-    protocol = protocol_name(folder.name)
-    parts = found.parts.setdefault(folder.name if several and protocol == UNKNOWN else protocol, {})
+    name = Path(os.path.abspath(folder)).name  # a dot has none
+    protocol = protocol_name(name)
+    parts = found.parts.setdefault(name if several and protocol == UNKNOWN else protocol, {})
     for part, side in _PARTS.items():
         path = folder / f"{part}_{SUFFIXES[format]}.npy"
         if not path.is_file():

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+from array import array
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from prosl_lightning.data.formats.npy import check_sequence_size
 from prosl_lightning.errors import DataError
 from prosl_lightning.skeleton import SkeletonLayout
 
-_MAX_BYTES = 1 << 26
+_MAX_LINE = 1 << 20  # characters
 
 
 def read_text_frames(path: Path, layout: SkeletonLayout) -> NDArray[Any]:
@@ -19,7 +23,8 @@ def read_text_frames(path: Path, layout: SkeletonLayout) -> NDArray[Any]:
 
     A line holds x y z of every joint in the layout's order, body after body: 3 * V numbers for one body, 6 * V for two.
     A first line with words is a header. Where it names ``<joint>_x``, ``<joint>_y`` and ``<joint>_z`` of every joint,
-    the columns are picked by name, so that their order and further columns do not matter.
+    the columns are picked by name, so that their order and further columns do not matter. Cells may stand in quotes; a
+    header with one cell less than the lines leaves the first column (R's row names) without a name.
 
     Args:
         path: The file.
@@ -29,58 +34,75 @@ def read_text_frames(path: Path, layout: SkeletonLayout) -> NDArray[Any]:
         ``(T, B, V, C)`` float64; empty cells are NaN.
 
     Raises:
-        DataError: The file cannot be read, a cell is no number, or lines have another number of cells.
+        DataError: The file cannot be read, a cell is no number, lines have another number of cells, or it is too long.
     """
-    lines = _read_lines(path)
-    separator = next((mark for mark in (",", ";", "\t") if mark in lines[0]), None)
-    header = _cells(lines[0], separator)
-    if any(_is_number(cell) for cell in header):
-        header = []
-    first = 1 if header else 0
-    if len(lines) == first:
-        raise DataError(f"{path}: no frames below the header")
-    rows = [_numbers(line, separator, f"{path}: line {i}") for i, line in enumerate(lines[first:], start=first + 1)]
-    width, frame = len(rows[0]), 3 * layout.num_joints
-    for number, row in enumerate(rows, start=first + 1):
+    header: list[str] | None = None
+    values, width, separator = array("d"), 0, None
+    for number, line in _lines(path):
+        if header is None:
+            separator = next((mark for mark in (",", ";", "\t") if mark in line), None)
+            header = _cells(line, separator)
+            if not any(_is_number(cell) for cell in header):
+                continue
+            header = []
+        row = _numbers(line, separator, f"{path}: line {number}")
+        width = width or len(row)
         if len(row) != width:
             raise DataError(f"{path}: line {number} has {len(row)} numbers, the first has {width}")
-    picked = _named_columns(header, layout) if len(header) == width else None
-    if picked is None and width % frame:
+        values.extend(row)
+        check_sequence_size(8 * len(values), str(path))
+    if header is None:
+        raise DataError(f"{path}: empty file")
+    if not width:
+        raise DataError(f"{path}: no frames below the header")
+    frames = np.frombuffer(values).reshape(-1, width)
+    picked = _named_columns(header, layout, width, path)
+    if picked is not None:
+        frames = frames[:, picked]
+    elif width % (frame := 3 * layout.num_joints):
         raise DataError(
             f"{path}: {width} numbers a line, expected {frame} or {2 * frame} "
             f"(x y z of {layout.num_joints} joints of '{layout.name}', one or two bodies)"
         )
-    values = np.stack(rows) if picked is None else np.stack(rows)[:, picked]
-    return values.reshape(len(rows), -1, layout.num_joints, 3)
+    return frames.reshape(len(frames), -1, layout.num_joints, 3)
 
 
-def _read_lines(path: Path) -> list[str]:
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of every line that is not blank."""
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise DataError(f"{path}: more than {_MAX_BYTES >> 20} MB of text")
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig") as file:
+            number = 0
+            while line := file.readline(_MAX_LINE + 1):
+                number += 1
+                if len(line) > _MAX_LINE:
+                    raise DataError(f"{path}: line {number} is longer than a million characters")
+                if line.strip():
+                    yield number, line
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not a text file ({error.reason} at byte {error.start})") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise DataError(f"{path}: empty file")
-    return lines
 
 
 def _cells(line: str, separator: str | None) -> list[str]:
-    cells = [cell.strip() for cell in line.split(separator)]
+    if '"' not in line:
+        parts = line.split(separator)
+    else:
+        try:
+            parts = next(csv.reader([line.strip()], delimiter=separator or " ", skipinitialspace=True))
+        except csv.Error:
+            parts = line.split(separator)
+    cells = [cell.strip() for cell in parts]
     if len(cells) > 1 and not cells[-1]:  # a separator at the end of the line
         cells.pop()
     return cells
 
 
-def _numbers(line: str, separator: str | None, source: str) -> NDArray[np.float64]:
+def _numbers(line: str, separator: str | None, source: str) -> list[float]:
     """The numbers of one line; an empty cell is NaN."""
     cells = _cells(line, separator)
     try:
-        return np.array([float(cell) if cell else np.nan for cell in cells])
+        return [float(cell) if cell else np.nan for cell in cells]
     except ValueError:
         wrong = next(cell for cell in cells if cell and not _is_number(cell))
         raise DataError(f"{source}: '{wrong[:40]}' is no number") from None
@@ -94,8 +116,19 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _named_columns(header: list[str], layout: SkeletonLayout) -> list[int] | None:
-    """Columns of x, y, z of each joint, where all are named."""
-    places = {name.lower(): place for place, name in enumerate(header)}
+def _named_columns(header: list[str], layout: SkeletonLayout, width: int, path: Path) -> list[int] | None:
+    """Columns of x, y, z of each joint, where all are named.
+
+    Raises:
+        DataError: They are named, but the lines have another number of cells.
+    """
+    names = [name.lower() for name in header]
     wanted = [f"{joint.lower()}_{axis}" for joint in layout.joints for axis in "xyz"]
-    return [places[name] for name in wanted] if all(name in places for name in wanted) else None
+    if not set(wanted) <= set(names):
+        return None
+    if len(names) == width - 1:
+        names.insert(0, "")
+    if len(names) != width:
+        raise DataError(f"{path}: the header names {len(names)} columns, the lines have {width}")
+    places = {name: place for place, name in enumerate(names)}
+    return [places[name] for name in wanted]

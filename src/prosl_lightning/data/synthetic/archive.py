@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from prosl_lightning.data.archive import ArchiveWriter
-from prosl_lightning.data.conversion import normalize_bodies
+from prosl_lightning.data.recipes import normalize_bodies
 from prosl_lightning.data.synthetic.generator import CLASS_NAMES, PROTOCOLS, generate
 from prosl_lightning.skeleton import SkeletonLayout
 
