@@ -159,7 +159,9 @@ def _child(
 ) -> None:  # pragma: no cover
     for base in bases:  # modules that are imported on the way, and the pages the process has
         read(base.folder / base.path, base.layout)
-    codecs.lookup("raw-unicode-escape")  # Python's own pickle module imports it for one of its opcodes
+    # Python's own pickle and json modules import these when a file's first bytes ask for them
+    for codec in ("raw-unicode-escape", "utf-8-sig", "utf-16-be", "utf-16-le", "utf-32-be", "utf-32-le"):
+        codecs.lookup(codec)
     limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + _HEADROOM
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     guard = _Guard()
