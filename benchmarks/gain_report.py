@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import t as student
 
@@ -89,33 +90,37 @@ def paired(rows: Sequence[Row], arm: str, epochs: int, measure: str) -> list[flo
 
 def dose_figure(rows: Sequence[Row]) -> Figure | None:
     """Gain against the pair precision of a codebook made of corrupted classes; k-means where it fell."""
-    arms = [(arm, epochs) for arm, epochs in by_arm(rows) if arm.startswith("labels-")]
-    if len(arms) < 3:
+    arms = by_arm(rows)
+    doses = [key for key in arms if key[0].startswith("labels-")]
+    if len(doses) < 3:
         return None
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    for measure, colour, marker in zip(MEASURES, ("#0072B2", "#D55E00", "#009E73"), "osD", strict=True):
-        points = []
-        for arm, epochs in arms:
-            found = by_arm(rows)[arm, epochs].values()
-            precision = statistics.fmean(row["log"]["codebook/pair_precision"][0] for row in found)
-            points.append((precision, *interval(paired(rows, arm, epochs, measure))))
-        x, mean, half = zip(*sorted(points), strict=True)
-        shift = 0.004 * (list(MEASURES).index(measure) - 1)
-        axes.errorbar([v + shift for v in x], mean, yerr=half, color=colour, marker=marker, capsize=3,
-                      label=MEASURES[measure])  # fmt: skip
-        for arm, epochs in by_arm(rows):
-            if arm == "prosl":
-                own = by_arm(rows)[arm, epochs].values()
-                at = statistics.fmean(row["log"]["codebook/pair_precision"][0] for row in own)
-                mean_gain, half_gain = interval(paired(rows, arm, epochs, measure))
-                axes.errorbar([at + shift], [mean_gain], yerr=[half_gain], color=colour, marker="*", markersize=13,
-                              capsize=3, linestyle="none", markeredgecolor="black")  # fmt: skip
-    axes.axhline(0, color="grey", linewidth=0.8)
-    axes.set_xlabel("pair precision of the codebook (share of its pairs that are of one class)")
-    axes.set_ylabel("gain over the base method, points")
-    axes.legend(title="stars: k-means of the features", frameon=False)
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    for axes, (measure, name) in zip(figure.subplots(1, len(MEASURES), sharey=True), MEASURES.items(), strict=True):
+        axes.axhline(0, color="grey", linewidth=0.8)
+        points = sorted((_precision(arms[key]), paired(rows, *key, measure)) for key in doses)
+        _dots(axes, points, "#0072B2", "classes, corrupted")
+        axes.plot([x for x, _ in points], [statistics.fmean(gains) for _, gains in points], color="#0072B2")
+        found = [(_precision(arms[key]), paired(rows, *key, measure)) for key in arms if key[0] == "prosl"]
+        _dots(axes, found, "#D55E00", "k-means of the features")
+        axes.set_title(name)
+        axes.set_xlabel("pair precision of the codebook")
+        if measure == "knn":
+            axes.set_ylabel("gain over the base method, points")
+            axes.legend(frameon=False)
     return figure
+
+
+def _precision(found: dict[int, Row]) -> float:
+    return statistics.fmean(row["log"]["codebook/pair_precision"][0] for row in found.values())
+
+
+def _dots(axes: Axes, points: Sequence[tuple[float, list[float]]], colour: str, label: str) -> None:
+    """Every seed as a small dot, the mean as a large one, its interval where there are four seeds or more."""
+    for number, (x, gains) in enumerate(points):
+        mean, half = interval(gains)
+        axes.plot([x] * len(gains), gains, ".", color=colour, alpha=0.5)
+        bar = [half] if len(gains) >= 4 else None
+        axes.errorbar([x], [mean], yerr=bar, fmt="o", color=colour, capsize=3, label=None if number else label)
 
 
 def _line(cells: Sequence[str]) -> str:

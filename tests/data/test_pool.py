@@ -115,6 +115,39 @@ def test_recordings_that_are_in_two_archives_are_not_trained_on_where_one_tests_
     )
 
 
+def _named(root: Path, rows: dict[str, int], *, length: int = 5, **recipe) -> Path:
+    """An archive of still bodies, each name with the side (1 trains, 2 tests) it is on; recipe as it is given."""
+    rule = {"x": {"column": "side", "train": [1], "test": [2]}}
+    recipe = {"normalize": "agcn"} | recipe
+    with ArchiveWriter(root, layout=V2, num_bodies=1, protocols=rule, recipe=recipe) as writer:
+        for number, (name, side) in enumerate(rows.items()):
+            joints = np.random.default_rng(number).normal(size=(1, 25, 1, 3)).repeat(length, axis=0)
+            writer.add(name, joints, side=side, room=number)
+    return root
+
+
+def test_recordings_of_ntu_are_known_by_name_also_when_cut_and_in_a_pool_of_pools(tmp_path, capsys):
+    clips = [f"S001C001P001R001A00{action}" for action in (1, 2, 3)]
+    one = _named(tmp_path / "one", dict(zip(clips, (1, 1, 2), strict=True)))
+    two = _named(tmp_path / "two", dict(zip(clips, (2, 1, 1), strict=True)), length=4)
+    pool([one, two], out=str(tmp_path / "pool"))
+    assert "2 sequences: one/S001C001P001R001A001, two/S001C001P001R001A003" in capsys.readouterr().err
+    third = _named(tmp_path / "third", {clips[1]: 2})
+    pool([tmp_path / "pool", third], out=str(tmp_path / "again"))
+    archive = Archive.open(tmp_path / "again")
+    names = [{name.rsplit("/", 1)[-1] for name in archive.names[side]} for side in archive.split("pool")]
+    assert not names[0] & names[1]
+
+
+def test_columns_of_text_that_mean_different_things_are_left_out(tmp_path, capsys):
+    rooms = [{"column_names": {"room": names}} for names in (["hall", "office"], ["hall", "zoo"])]
+    one, two = (_named(tmp_path / name, {"a": 1, "b": 2}, **room) for name, room in zip("pq", rooms, strict=True))
+    pool([one, two], out=str(tmp_path / "pool"))
+    assert "room" not in Archive.open(tmp_path / "pool").columns
+    assert "side" in Archive.open(tmp_path / "pool").columns
+    assert "left out, because their numbers mean different things: room" in capsys.readouterr().err
+
+
 def test_a_moved_centre_is_that_of_the_normalisation(tmp_path):
     """Moving the origin of a normalised sequence gives what normalising it about the new centre would have given."""
     center = V1.joints.index("hip_center")

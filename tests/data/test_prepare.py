@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from prosl_lightning.data.archive import Archive
+from prosl_lightning.data.formats import open_source
 from prosl_lightning.data.ntu_sets import NTU60, NTU120, one_shot_part, parse_name
 from prosl_lightning.data.prepare import ntu60, ntu120
 from prosl_lightning.errors import DataError, UsageError
@@ -165,6 +166,7 @@ def test_zip_files_are_read_as_they_are(raw, zipped, tmp_path, jobs):
     assert report.bad == []
     for file in ("frames.npy", "index.npy"):
         assert (tmp_path / "folder" / file).read_bytes() == (tmp_path / "zip" / file).read_bytes()
+    assert open_source(zipped).format == "ntu60"  # a folder with nothing but zip files in it
     assert ntu60(str(zipped / "nturgbd_s001_to_s017.zip"), out=str(tmp_path / "one")).num_sequences == 2
     assert ntu60(str(next(raw.rglob("*.skeleton"))), out=str(tmp_path / "file")).num_sequences == 1
 

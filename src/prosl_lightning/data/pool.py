@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from prosl_lightning.data.archive import Archive, ArchiveWriter
 from prosl_lightning.data.archive_writer import refuse_occupied
 from prosl_lightning.data.conversion import Prepared, write_all
-from prosl_lightning.data.pool_layout import shared_layout
+from prosl_lightning.data.ntu_sets import parse_name
+from prosl_lightning.data.pool_layout import move_center, shared_layout
 from prosl_lightning.data.prepare_report import PrepareReport, print_report
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.skeleton import SkeletonLayout
@@ -78,7 +79,7 @@ def pool(archives: list[str], *, out: str, protocol: str = "", overwrite: bool =
     layout, joints = shared_layout({name: archive.layout for name, archive in opened.items()})
     members = list(_members(opened, layout, joints, recipe, _chosen_protocols(protocol, opened)))
     apart = _keep_tests_apart(members, layout)
-    columns = sorted(set.intersection(*({*archive.columns} - {"source", "row", "part"} for archive in opened.values())))
+    columns = _shared_columns(opened)
     bodies = max(archive.num_bodies for archive in opened.values())
     writer = ArchiveWriter(
         out,
@@ -198,6 +199,16 @@ def _protocols(members: Sequence[_Member]) -> dict[str, dict[str, Any]]:
     return rules
 
 
+def _shared_columns(opened: Mapping[str, Archive]) -> list[str]:
+    """Columns all archives have, without those whose numbers stand for different texts."""
+    shared = set.intersection(*({*archive.columns} - {"source", "row", "part"} for archive in opened.values()))
+    meanings = [archive.meta["recipe"].get("column_names", {}) for archive in opened.values()]
+    unlike = {column for column in shared if any(m.get(column) != meanings[0].get(column) for m in meanings)}
+    if unlike:
+        print(f"left out, because their numbers mean different things: {', '.join(sorted(unlike))}", file=sys.stderr)
+    return sorted(shared - unlike)
+
+
 def _keep_tests_apart(members: Sequence[_Member], layout: SkeletonLayout) -> list[str]:
     """Take out of the pool's training what another archive tests on: recordings of one name, length and motion.
 
@@ -218,13 +229,25 @@ def _keep_tests_apart(members: Sequence[_Member], layout: SkeletonLayout) -> lis
 
 
 def _key(member: _Member, row: int) -> tuple[str, int]:
-    return str(member.archive.names[row]), int(member.archive.lengths[row])
+    """Name (in a pool of pools without its archive's) and length; a name of NTU RGB+D says enough by itself."""
+    name = str(member.archive.names[row]).rsplit("/", 1)[-1]
+    return name, 0 if _is_ntu(name) else int(member.archive.lengths[row])
+
+
+def _is_ntu(name: str) -> bool:
+    try:
+        return bool(parse_name(name))
+    except DataError:
+        return False
 
 
 def _are_same(layout: SkeletonLayout, *places: tuple[_Member, int]) -> bool:
+    (member, row), (other, _) = places
+    if _key(member, row)[1] == 0:  # copies that others cut or denoised differ, and are the same recording
+        return member is not other
     bodies = min(member.archive.num_bodies for member, _ in places)
-    one, other = (member.joints_of(row, layout, member.archive.num_bodies)[:, :, :bodies] for member, row in places)
-    return places[0][0] is not places[1][0] and bool(np.abs(one - other).max() <= _SAME * np.abs(one).max())
+    first, second = (m.joints_of(r, layout, m.archive.num_bodies)[:, :, :bodies] for m, r in places)
+    return member is not other and bool(np.abs(first - second).max() <= _SAME * np.abs(first).max())
 
 
 def _sequences(
@@ -246,24 +269,6 @@ def _sequences(
                     **{column: int(archive.columns[column][row]) for column in columns},
                 },
             )
-
-
-def move_center(frames: NDArray[np.float32], old: Sequence[int], new: Sequence[int]) -> NDArray[np.float32]:
-    """Move every frame of a centred sequence so that other joints of the first body are its origin.
-
-    Args:
-        frames: Coordinates ``(T, C, V, M)``; absent bodies and joints are zero.
-        old: Joints whose mean is the origin now; a single one is zero in every frame without being absent.
-        new: Joints whose mean becomes the origin.
-
-    Returns:
-        ``(T, C, V, M)``.
-    """
-    there = np.asarray(frames.any(axis=1))  # (T, V, M)
-    if len(old) == 1:
-        there[:, old[0], 0] |= there[:, :, 0].any(axis=1)
-    center = frames[:, :, list(new), :1].mean(axis=2, keepdims=True)
-    return np.where(there[:, None], frames - center, np.float32(0))
 
 
 def _print_members(members: Sequence[_Member], layout: SkeletonLayout) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from prosl_lightning.errors import DataError
 from prosl_lightning.skeleton import SkeletonLayout
 from prosl_lightning.tables import counted
@@ -74,6 +77,24 @@ def _mirror_pairs(layout: SkeletonLayout) -> Iterable[tuple[int, int]]:
     if layout.mirror_pairs is not None:
         return layout.mirror_pairs
     return ((joint, other) for joint, other in enumerate(layout.mirror) if joint < other)
+
+
+def move_center(frames: NDArray[np.float32], old: Sequence[int], new: Sequence[int]) -> NDArray[np.float32]:
+    """Move every frame of a centred sequence so that other joints of the first body are its origin.
+
+    Args:
+        frames: Coordinates ``(T, C, V, M)``; absent bodies and joints are zero.
+        old: Joints whose mean is the origin now; a single one is zero in every frame without being absent.
+        new: Joints whose mean becomes the origin.
+
+    Returns:
+        ``(T, C, V, M)``.
+    """
+    there = np.asarray(frames.any(axis=1))  # (T, V, M)
+    if len(old) == 1:
+        there[:, old[0], 0] |= there[:, :, 0].any(axis=1)
+    center = frames[:, :, list(new), :1].mean(axis=2, keepdims=True)
+    return np.where(there[:, None], frames - center, np.float32(0))
 
 
 def _names(layout: SkeletonLayout, joints: Sequence[int]) -> set[str]:

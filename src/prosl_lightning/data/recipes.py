@@ -84,7 +84,25 @@ def _by_recipe(bodies: FloatArray, layout: SkeletonLayout, num_bodies: int, reci
     if recipe == "crossclr":
         return normalize_crossclr(bodies, layout, num_bodies)
     if recipe != "none":
-        return normalize_agcn(bodies, layout, num_bodies, upright=recipe == "upright")
+        moved = _away_from_origin(bodies, layout)
+        return normalize_agcn(moved, layout, num_bodies, upright=recipe == "upright")
     chosen = np.zeros((len(bodies), num_bodies, *bodies.shape[2:]), dtype=np.float32)
     chosen[:, : bodies.shape[1]] = bodies[:, :num_bodies]
     return chosen
+
+
+def _away_from_origin(bodies: FloatArray, layout: SkeletonLayout) -> FloatArray:
+    """Several bodies that were centred before, moved so that a centre at the origin no longer looks absent.
+
+    Where another body moves more, it becomes the first and its centre the origin; the old one has to move along.
+    """
+    if len(layout.center) != 1 or bodies.shape[1] < 2:
+        return bodies
+    center = layout.center[0]
+    never = ~(bodies[:, :, center] != 0).any(axis=(0, 2))
+    if not never.any():
+        return bodies
+    there = (bodies != 0).any(axis=3)
+    occupied = there.any(axis=2)
+    there[:, :, center] |= occupied & never
+    return np.where(there[..., None], bodies.astype(np.float64) + 1.0, 0.0)

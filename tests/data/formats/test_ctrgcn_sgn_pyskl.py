@@ -117,6 +117,7 @@ def test_damaged_samples_of_sgn_are_told_one_by_one(tmp_path):
         {"name": "f", "num_frames": 2, "data": {"1": {}}},
         {"name": "g", "num_frames": 10**400, "data": {}},
         {"name": "h", "num_frames": 10**5000, "data": {}},
+        {"name": "i", "num_frames": True, "data": {}},
     ]
     (tmp_path / "raw_skes_data.pkl").write_bytes(pickle.dumps(samples))
     errors = [s.error for s in open_source(tmp_path / "raw_skes_data.pkl")]
@@ -127,8 +128,13 @@ def test_damaged_samples_of_sgn_are_told_one_by_one(tmp_path):
         "num_frames 1000000000: a sequence of 300000 MB; at most 64 MB, cut it up",
         "joints are str, expected numbers",
         "a body lacks joints or interval",
-        *["expected a possible num_frames and data (bodies by their ID)"] * 2,
+        *["expected a possible num_frames and data (bodies by their ID)"] * 3,
     ]
+
+
+def test_an_array_of_sgn_without_frames_is_told(tmp_path):
+    (tmp_path / "raw_denoised_joints.pkl").write_bytes(pickle.dumps([np.zeros((5, 75)), np.zeros((0, 75))]))
+    assert [s.error for s in open_source(tmp_path / "raw_denoised_joints.pkl")] == ["", "no frames"]
 
 
 def test_pyskl_splits(make, tmp_path):
@@ -136,6 +142,25 @@ def test_pyskl_splits(make, tmp_path):
     assert {name: rule["column"] for name, rule in source.protocols.items()} == {"x-sub": "x-sub", "x-view": "x-view"}
     columns = {s.name: (s.columns["x-sub"], s.columns["x-view"]) for s in source}
     assert columns == {NAMES[0]: (0, 0), NAMES[1]: (0, 1), NAMES[2]: (1, 0), NAMES[3]: (1, 1)}
+
+
+def test_a_pyskl_split_named_all_gets_another_name(tmp_path):
+    clip = np.random.default_rng(0).normal(size=(1, 4, 25, 3)).astype(np.float32)
+    annotations = [{"frame_dir": name, "label": 0, "keypoint": clip} for name in "ab"]
+    split = {"all_train": ["a"], "all_val": ["b"]}
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({"annotations": annotations, "split": split}))
+    source = open_source(tmp_path / "x.pkl")
+    assert "split 'all' is called 'split-all' here: 'all' is every sequence" in source.notes
+    assert [dict(s.columns) for s in source] == [{"split-all": 0}, {"split-all": 1}]
+    assert arrays(str(tmp_path / "x.pkl"), out=str(tmp_path / "o")).splits == {"split-all": (1, 1), "all": (2, 0)}
+
+
+def test_pyskl_scores_that_are_no_numbers_are_told(tmp_path):
+    whole = {"label": 0, "keypoint": np.ones((1, 4, 17, 2)), "img_shape": (9, 9)}
+    scores = [np.ones((1, 4, 17)), np.full((1, 4, 17), "x")]
+    annotations = [whole | {"frame_dir": name, "keypoint_score": s} for name, s in zip("ab", scores, strict=True)]
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(annotations))
+    assert [s.error for s in open_source(tmp_path / "x.pkl")] == ["", "keypoint_score is <U1, expected numbers"]
 
 
 def test_pyskl_2d(make, tmp_path):

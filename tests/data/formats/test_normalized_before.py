@@ -14,7 +14,7 @@ from prosl_lightning.data.formats.clips import turned_as
 from prosl_lightning.data.normalize import normalize_agcn
 from prosl_lightning.data.pool import pool
 from prosl_lightning.data.prepare import arrays
-from prosl_lightning.data.recipes import left_to_do
+from prosl_lightning.data.recipes import left_to_do, normalize_bodies
 from prosl_lightning.data.synthetic import generate
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.skeleton import SkeletonLayout
@@ -103,14 +103,28 @@ def test_upright_can_be_made_from_agcn(recorded, tmp_path):
         left_to_do("agcn", "upright")
 
 
-def test_a_folder_called_agcn_that_is_not_centred_is_told(make, tmp_path):
+def test_a_folder_called_agcn_that_is_not_centred_is_told_and_normalised(make, tmp_path):
     made = make("agcn", tmp_path)
-    warning = "warning: their origin is not the body's centre (spine_mid) in every frame, as 2s-AGCN's is"
-    assert warning not in open_source(made.path).notes
+    warning = "warning: their origin is not the body's centre (spine_mid) in every frame, as 2s-AGCN's is: "
+    assert open_source(made.path).already == "agcn"
     for part in ("train", "val"):
         file = made.path / f"{part}_data_joint.npy"
         np.save(file, np.load(file) + 1.0)
-    assert warning in open_source(made.path).notes
+    source = open_source(made.path)
+    assert source.already == ""
+    assert any(note.startswith(warning) for note in source.notes)
+
+
+@pytest.mark.parametrize("recipe", ["agcn", "upright"])
+def test_two_people_centred_on_the_calmer_one_come_out_as_recorded(recipe):
+    """The livelier becomes the first; the other's centre was at the origin, which also means absent."""
+    draw = np.random.default_rng(0)
+    clip = draw.normal(size=(1, 2, 25, 3)) + draw.normal(size=(40, 2, 25, 3)) * np.array([0.05, 0.2])[:, None, None]
+    clip += [[[[1.0, 0.5, 3.0]]]]
+    centred = clip - clip[:, :1, 1:2]
+    np.testing.assert_allclose(
+        normalize_bodies(centred, KINECT, 2, recipe), normalize_bodies(clip, KINECT, 2, recipe), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("recipe", ["agcn", "upright"])

@@ -73,3 +73,25 @@ def test_too_many_numbers_are_refused_as_soon_as_they_are_read(tmp_path, monkeyp
         file.write((",".join(["1"] * 9) + "\n") * 20_000 + "no number is looked at here\n")
     with pytest.raises(DataError, match=r"x.csv: a sequence of 1 MB; at most 1 MB, cut it up"):
         read_text_frames(tmp_path / "x.csv", THREE)
+
+
+@pytest.mark.parametrize("missing", [1, 4])
+def test_a_header_that_names_only_some_joints_is_refused(tmp_path, missing):
+    names = [f"other{number}" if number < missing else name for number, name in enumerate(NAMES)]
+    with pytest.raises(DataError, match=rf"x.csv: the header lacks {missing} of 9 columns of '.*': .*right_hand_z"):
+        _read(tmp_path / "x.csv", ",".join(names), ",".join(ROW))
+    names = [f"other{number}" if number < 5 else name for number, name in enumerate(NAMES)]
+    assert _read(tmp_path / "x.csv", ",".join(names), ",".join(ROW)).reshape(-1).tolist() == list(range(1, 10))
+
+
+def test_a_header_that_counts_the_columns_is_no_frame(tmp_path):
+    """pandas writes it where columns have no names, after an empty cell where it writes row names."""
+    counted = ",".join(map(str, range(9)))
+    expected = np.arange(1, 10).reshape(1, 3, 3)
+    np.testing.assert_array_equal(_read(tmp_path / "x.csv", counted, *[",".join(ROW)] * 2), [expected] * 2)
+    lines = [",".join([row, *ROW]) for row in "01"]
+    np.testing.assert_array_equal(_read(tmp_path / "x.csv", f",{counted}", *lines), [expected] * 2)
+    for first in ("0,1,2,3,4,5,6,7,9", "0.0,1,2,3,4,5,6,7,8"):
+        assert len(_read(tmp_path / "x.csv", first, ",".join(ROW))) == 2
+    with pytest.raises(DataError, match=r"x.csv: the header names 8 columns, the lines have 9"):
+        _read(tmp_path / "x.csv", ",".join(map(str, range(8))), ",".join(ROW))

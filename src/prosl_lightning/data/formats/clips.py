@@ -109,7 +109,7 @@ def _line(joints: NDArray[Any], start: Sequence[int], end: Sequence[int]) -> NDA
 def note_normalized(source: Source, clips: Iterable[NDArray[Any]]) -> None:
     """Say in an opened source whether its coordinates were centred and turned before.
 
-    Clips that are centred only, e.g. relative to the pelvis, are normalised as all others; centring changes nothing.
+    Clips that are centred only, e.g. relative to the pelvis, are normalised as all others.
 
     Args:
         source: What was opened.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,10 +167,12 @@ def _detect_folder(root: Path) -> str:
             return format
     if (root / _ARCHIVE).is_file() and (root / "frames.npy").is_file():
         raise DataError(f"{root}: this is an archive already; it needs no preparation")
-    return _detect_names(root, _walk(root))
+    packed = (name for file in sorted(root.rglob("*.zip")) if zipfile.is_zipfile(file) for name in _zip_names(file))
+    skeletons = (name for name in packed if name.endswith(".skeleton"))  # all that is read from within zip files
+    return _detect_names(root, itertools.chain(_walk(root), skeletons))
 
 
-def _detect_names(path: Path, names: Iterator[str] | list[str]) -> str:
+def _detect_names(path: Path, names: Iterable[str]) -> str:
     """The format that the names of files tell, those of raw sets first."""
     found: dict[str, int] = {}
     kept: list[str] = []

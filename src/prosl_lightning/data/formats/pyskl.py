@@ -61,6 +61,11 @@ def open_pyskl(path: str | Path, layout: str | SkeletonLayout | None = None, con
     names = text_names([a.get("frame_dir", a.get("filename")) for a in annotations], file)
     labels = integer_labels([a.get("label", -1) for a in annotations], file)
     splits = _splits(content.get("split", {}) if isinstance(content, dict) else {}, file)
+    renamed = "split-all"
+    while renamed in splits:
+        renamed = f"split-{renamed}"
+    notes = [f"split 'all' is called '{renamed}' here: 'all' is every sequence"] if "all" in splits else []
+    splits = {renamed if name == "all" else name: members for name, members in splits.items()}
     rows = _rows(names, labels, splits)
     reader = _Reader(file, annotations, tuple(rows), (num_joints, num_coordinates))
     source = Source(
@@ -72,6 +77,7 @@ def open_pyskl(path: str | Path, layout: str | SkeletonLayout | None = None, con
         stream=reader.sequences,
         protocols={name: split_rule(name) for name in splits},
         normalize="agcn" if num_coordinates == 3 else "upright",
+        notes=notes,
     )
     if num_coordinates == 2:
         source.notes.append(
@@ -175,6 +181,8 @@ def _bodies(annotation: Mapping[str, Any], expected: tuple[int, int]) -> NDArray
     check_sequence_size(points.nbytes, "keypoint")
     if scores is not None and (not isinstance(scores, np.ndarray) or scores.shape != points.shape[:3]):
         raise DataError("keypoint_score does not fit keypoint")
+    if scores is not None and scores.dtype.kind not in "fiub":
+        raise DataError(f"keypoint_score is {scores.dtype}, expected numbers")
     if expected[1] == 2:
         image = annotation.get("img_shape") or annotation.get("original_shape")
         sizes = image if isinstance(image, tuple | list) and len(image) == 2 else (0, 0)

@@ -91,9 +91,16 @@ def _bodies(sample: Any, num_joints: int) -> NDArray[Any]:
         flat = _numbers(sample, "frames")
         if flat.ndim != 2 or flat.shape[1] not in (num_joints * 3, num_joints * 6):
             raise DataError(f"shape {flat.shape}, expected (T, {num_joints * 3} or {num_joints * 6})")
+        if not len(flat):
+            raise DataError("no frames")
         return flat.reshape(len(flat), -1, num_joints, 3)
     length, tracks = sample.get("num_frames"), sample.get("data")
-    if not isinstance(length, int) or not 1 <= length < 1 << 40 or not isinstance(tracks, dict):
+    if (
+        not isinstance(length, int)
+        or isinstance(length, bool)
+        or not 1 <= length < 1 << 40
+        or not isinstance(tracks, dict)
+    ):
         raise DataError("expected a possible num_frames and data (bodies by their ID)")
     shape = (length, max(len(tracks), 1), num_joints, 3)
     check_sequence_size(math.prod(shape) * 4, f"num_frames {length}")

@@ -131,15 +131,16 @@ def _describe(source: Source, found: _Collected) -> None:
     """Say how the arrays are normalised, and tell the user what they do not say."""
     if source.format == "stgcn":
         note_normalized(source, first_clips(source))
+    elif source.format == "agcn" and not is_centered(first_clips(source), source.layout):
+        center = " and ".join(source.layout.joints[joint] for joint in source.layout.center)
+        source.notes.append(
+            f"warning: their origin is not the body's centre ({center}) in every frame, as 2s-AGCN's is: "
+            "they are normalised as coordinates that were only recorded"
+        )
     else:
         source.already = {"agcn": "agcn", "frame50": "crossclr"}[source.format]
         source.notes.append(
             f"these arrays were normalised when they were made, as --normalize {source.already} does it"
-        )
-    if source.format == "agcn" and not is_centered(first_clips(source), source.layout):
-        center = " and ".join(source.layout.joints[joint] for joint in source.layout.center)
-        source.notes.append(
-            f"warning: their origin is not the body's centre ({center}) in every frame, as 2s-AGCN's is"
         )
     if source.format != "frame50" and not found.counted:
         source.notes.append("no *_num_frame.npy: lengths are found from the frames (zeros or replay at the end)")

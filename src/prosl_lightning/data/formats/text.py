@@ -24,7 +24,8 @@ def read_text_frames(path: Path, layout: SkeletonLayout) -> NDArray[Any]:
     A line holds x y z of every joint in the layout's order, body after body: 3 * V numbers for one body, 6 * V for two.
     A first line with words is a header. Where it names ``<joint>_x``, ``<joint>_y`` and ``<joint>_z`` of every joint,
     the columns are picked by name, so that their order and further columns do not matter. Cells may stand in quotes; a
-    header with one cell less than the lines leaves the first column (R's row names) without a name.
+    header with one cell less than the lines leaves the first column (R's row names) without a name. A first line that
+    counts the columns (0, 1, 2, ..., as pandas writes it) is a header too; an empty cell before it is the row names'.
 
     Args:
         path: The file.
@@ -34,7 +35,8 @@ def read_text_frames(path: Path, layout: SkeletonLayout) -> NDArray[Any]:
         ``(T, B, V, C)`` float64; empty cells are NaN.
 
     Raises:
-        DataError: The file cannot be read, a cell is no number, lines have another number of cells, or it is too long.
+        DataError: The file cannot be read, a cell is no number, lines have another number of cells, the header names
+            some joints only, or it is too long.
     """
     header: list[str] | None = None
     values, width, separator = array("d"), 0, None
@@ -42,7 +44,7 @@ def read_text_frames(path: Path, layout: SkeletonLayout) -> NDArray[Any]:
         if header is None:
             separator = next((mark for mark in (",", ";", "\t") if mark in line), None)
             header = _cells(line, separator)
-            if not any(_is_number(cell) for cell in header):
+            if _counts_columns(header) or not any(_is_number(cell) for cell in header):
                 continue
             header = []
         row = _numbers(line, separator, f"{path}: line {number}")
@@ -59,9 +61,9 @@ def read_text_frames(path: Path, layout: SkeletonLayout) -> NDArray[Any]:
     picked = _named_columns(header, layout, width, path)
     if picked is not None:
         frames = frames[:, picked]
-    elif width % (frame := 3 * layout.num_joints):
+    if frames.shape[1] % (frame := 3 * layout.num_joints):
         raise DataError(
-            f"{path}: {width} numbers a line, expected {frame} or {2 * frame} "
+            f"{path}: {frames.shape[1]} numbers a line, expected {frame} or {2 * frame} "
             f"(x y z of {layout.num_joints} joints of '{layout.name}', one or two bodies)"
         )
     return frames.reshape(len(frames), -1, layout.num_joints, 3)
@@ -116,16 +118,33 @@ def _is_number(cell: str) -> bool:
     return True
 
 
+def _counts_columns(header: list[str]) -> bool:
+    """Whether the cells are 0, 1, 2, ..., at least six, with or without an empty one before them."""
+    numbers = header[1:] if header[:1] == [""] else header
+    return len(numbers) >= 6 and numbers == [str(number) for number in range(len(numbers))]
+
+
 def _named_columns(header: list[str], layout: SkeletonLayout, width: int, path: Path) -> list[int] | None:
-    """Columns of x, y, z of each joint, where all are named.
+    """Columns of x, y, z of each joint, where all are named; those that are counted, where the header counts them.
 
     Raises:
-        DataError: They are named, but the lines have another number of cells.
+        DataError: They are named or counted, but the lines have another number of cells; or half of them are named.
     """
+    if _counts_columns(header):
+        if len(header) != width:
+            raise DataError(f"{path}: the header names {len(header)} columns, the lines have {width}")
+        return list(range(1 if header[0] == "" else 0, width))
     names = [name.lower() for name in header]
     wanted = [f"{joint.lower()}_{axis}" for joint in layout.joints for axis in "xyz"]
-    if not set(wanted) <= set(names):
+    found = set(names)
+    missing = [name for name in wanted if name not in found]
+    if 2 * len(missing) > len(wanted):
         return None
+    if missing:
+        raise DataError(
+            f"{path}: the header lacks {len(missing)} of {len(wanted)} columns of '{layout.name}': "
+            f"{', '.join(missing[:4])}{', ...' if len(missing) > 4 else ''}"
+        )
     if len(names) == width - 1:
         names.insert(0, "")
     if len(names) != width:
