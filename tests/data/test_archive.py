@@ -286,3 +286,17 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write the archive"):
         _write(tmp_path / "file" / "set")
+
+
+def test_a_writer_that_is_terminated_while_it_begins_leaves_nothing(tmp_path, monkeypatch):
+    """As when the signal to stop comes right after the folder was made."""
+
+    def stop(*_, **__):
+        raise SystemExit(143)
+
+    writer = ArchiveWriter(tmp_path / "new" / "out", layout=SkeletonLayout.of("kinect-v2"), num_bodies=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", stop)
+        with pytest.raises(SystemExit):
+            writer.__enter__()
+    assert list(tmp_path.iterdir()) == []

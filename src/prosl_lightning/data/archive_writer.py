@@ -103,6 +103,9 @@ class ArchiveWriter:
         except OSError as error:
             self._discard()
             raise self._unwritable(error) from error
+        except BaseException:  # interrupted or terminated: `__exit__` will not be called
+            self._discard()
+            raise
         return self
 
     def add(self, name: str, joints: NDArray[Any], /, *, label: int = -1, **columns: int) -> None:
