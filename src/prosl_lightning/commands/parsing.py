@@ -98,13 +98,13 @@ def run_function(component: Component | Mapping[str, Component], arguments: Sequ
     }
     return auto_cli(
         component if callable(component) else dict(component),
-        args=list(_spell_out(switches, arguments)),
+        args=list(spell_out(switches, arguments)),
         prog=f"prosl {verb}",
         parser_class=ShortUsageParser,
     )
 
 
-def _spell_out(switches: set[str], arguments: Sequence[str]) -> Iterator[str]:
+def spell_out(switches: set[str], arguments: Sequence[str]) -> Iterator[str]:
     """Give a bare `--strict` the value that jsonargparse wants: `--strict=true`."""
     for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
         bare = argument in switches and following.lower() not in ("true", "false")

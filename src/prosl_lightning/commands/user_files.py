@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from prosl_lightning.commands.parsing import ShortUsageParser, _spell_out
+from prosl_lightning.commands.parsing import ShortUsageParser, spell_out
 from prosl_lightning.data.conversion import check_layout
 from prosl_lightning.data.formats import open_source
 from prosl_lightning.data.source import Source
@@ -193,7 +193,7 @@ def run_with_list(function: Callable[..., Any], arguments: Sequence[str], verb: 
     parser.add_argument(positional, nargs="*", default=[], help=help)
     parser.add_function_arguments(function, as_group=False, skip={positional})
     switches = {f"--{each.name}" for each in inspect.signature(function).parameters.values() if each.default is False}
-    given = list(_spell_out(switches, arguments))
+    given = list(spell_out(switches, arguments))
     # jsonargparse 4.49 renamed it; the old name goes with version 5
     instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes
     return function(**vars(instantiate(parser.parse_args(given))))

@@ -8,7 +8,7 @@ import numpy as np
 
 from prosl_lightning.data.inspection import Inspection
 from prosl_lightning.data.protocols import IntArray, split_rows
-from prosl_lightning.data.severity import drifting, severity
+from prosl_lightning.data.severity import drifting, fault_counts, severity
 
 FEW_VALUES = 150  # NTU-120 has 106 performers
 UNUSUAL = 3.0  # deviations
@@ -123,17 +123,8 @@ def _protocol(inspection: Inspection, name: str) -> dict[str, Any]:
 
 
 def _faults(inspection: Inspection) -> dict[str, Any]:
-    faults = inspection.faults
-    counted = {
-        "nonfinite_values": faults.nonfinite,
-        "frames_without_anybody": faults.empty,
-        "repeated_frames": faults.repeated,
-        "missing_joints": faults.missing.sum(axis=1),
-        "stuck_joints": faults.stuck.sum(axis=1),
-        "jumps": faults.jumps.sum(axis=1),
-        "drifting_bones": drifting(faults).sum(axis=1),
-    }
-    return {name: _found(inspection, counts) for name, counts in counted.items()}
+    counted = fault_counts(inspection.faults) | {"drifting bones": drifting(inspection.faults).sum(axis=1)}
+    return {name.replace(" ", "_"): _found(inspection, counts) for name, counts in counted.items()}
 
 
 def _found(inspection: Inspection, counts: IntArray) -> dict[str, Any]:

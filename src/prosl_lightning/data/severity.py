@@ -47,14 +47,9 @@ class Severity:
         return total
 
 
-def severity(faults: Faults, lengths: Ints) -> Severity:
-    """Compare every sequence with the others.
-
-    Args:
-        faults: What was counted, one row a sequence.
-        lengths: Frames of each sequence, ``(N,)``.
-    """
-    counts = {
+def fault_counts(faults: Faults) -> dict[str, Ints]:
+    """How often each fault was counted in every sequence, ``(N,)``, by its name; drifting bones apart."""
+    return {
         "nonfinite values": faults.nonfinite,
         "frames without anybody": faults.empty,
         "repeated frames": faults.repeated,
@@ -62,6 +57,16 @@ def severity(faults: Faults, lengths: Ints) -> Severity:
         "stuck joints": faults.stuck.sum(axis=1),
         "jumps": faults.jumps.sum(axis=1),
     }
+
+
+def severity(faults: Faults, lengths: Ints) -> Severity:
+    """Compare every sequence with the others.
+
+    Args:
+        faults: What was counted, one row a sequence.
+        lengths: Frames of each sequence, ``(N,)``.
+    """
+    counts = fault_counts(faults)
     rates = np.stack([number / lengths for number in counts.values()] + [_worst_drift(faults)], axis=1)
     usual, deviation = _usual(rates)
     least = np.array([_LEAST] * len(counts) + [_LEAST_DRIFT])
