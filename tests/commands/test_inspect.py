@@ -31,6 +31,7 @@ def test_the_table(synthetic, capsys):
     code, out, err = _inspect(capsys, synthetic)
     assert (code, err) == (0, "")
     assert out.startswith(f"{synthetic}: archive\n48 sequences, ")
+    assert "warning" not in out
     assert "checked: version, sizes, index (not the frames)" in out
     lines = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
     assert lines["class"][1:4] == ["16", "3", "(wave)"]
@@ -39,6 +40,32 @@ def test_the_table(synthetic, capsys):
     assert lines["nonfinite"][2:4] == ["0", "0"]
     assert len(out.splitlines()) < 75
     assert max(map(len, out.splitlines())) < 140
+
+
+def test_columns_of_text_are_shortened_and_wrong_units_told(capsys, tmp_path):
+    (tmp_path / "mine").mkdir()
+    draw = np.random.default_rng(0)
+    for row in range(40):
+        np.save(tmp_path / "mine" / f"clip{row:02d}.npy", draw.normal(size=(8, 25, 3)) * 400)
+    table = ["name,room,split"] + [f"clip{row:02d},room-{row:02d},{('train', 'test')[row % 2]}" for row in range(40)]
+    (tmp_path / "mine" / "index.csv").write_text("\n".join(table))
+    options = ("--layout", "kinect-v2")
+    archive = tmp_path / "archive"
+    command = ["prepare", "arrays", str(tmp_path / "mine"), "--out", str(archive), "--dtype=float32", *options]
+    assert cli.main(command) == 0
+    capsys.readouterr()
+    for code, out, err in (_inspect(capsys, archive), _inspect(capsys, tmp_path / "mine", *options)):
+        assert (code, err) == (0, "")
+        assert "\nwarning: a body measures 1" in out
+        assert "they look like millimetres: divide them by 1000" in out
+    code, out, _ = _inspect(capsys, archive)
+    assert "from mine; importer files, normalize agcn\n" in out
+    assert "\ncolumn room: room-00 = 0, room-01 = 1, " in out
+    assert ", room-05 = 5 and 34 more\ncolumn split: test = 0, train = 1\n" in out
+    assert max(map(len, out.splitlines())) < 160
+    found = json.loads(_inspect(capsys, archive, "--json")[1])
+    assert len(found["made"]["recipe"]["column_names"]["room"]) == 40
+    assert 1000 < found["size"] < 3000
 
 
 def test_verify(synthetic, capsys, tmp_path):

@@ -35,3 +35,18 @@ def walker() -> Callable[..., list[list[np.ndarray]]]:
         return [list(frame) for frame in np.round(rest + motion, 7)]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def cut_clip() -> Callable[..., str]:
+    """Write frames (T, 2, 25, 3) as a clip's text in AimCLR's layout: the second body without header lines."""
+
+    def write(frames: np.ndarray, announced: int | None = None) -> str:
+        lines = [str(announced or len(frames))]
+        for frame in frames:
+            bodies = [body for body in frame if body.any()]
+            lines += [str(len(bodies)), "6 1 0 0 1 1 0 -0.437266 -0.117168 2", "25"]
+            lines += [f"{x} {y} {z}" for body in bodies for x, y, z in body]
+        return "\n".join(lines) + "\n"
+
+    return write

@@ -146,6 +146,19 @@ def test_a_system_that_refuses_a_call(tmp_path, monkeypatch, call, code):
     assert _content(tmp_path / "set") == old
 
 
+def test_a_place_that_takes_no_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    told = f"set: Not a directory; {tmp_path}/file takes no new folder or choose another folder"
+    with pytest.raises(DataError, match=told):
+        _write(tmp_path / "file" / "a" / "set")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
+def test_a_file_system_that_takes_no_folder():
+    with pytest.raises(DataError, match="cannot write the archive /proc/set: .*; /proc takes no new folder"):
+        _write(Path("/proc/set"))
+
+
 def test_the_old_archive_returns_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
     old = _content(_write(tmp_path / "set", seed=1))
     rename, calls = os.rename, []

@@ -52,7 +52,8 @@ def test_what_must_not_happen_is_found_and_kept(fuzz, tmp_path, monkeypatch, wha
     monkeypatch.setattr(
         fuzz, "read", lambda path, layout: (PLANTED[what] if "case-2" in str(path) else whole)(path, layout)
     )
-    monkeypatch.setattr(fuzz, "SECONDS", 1.0)
+    if what == "hangs":
+        monkeypatch.setattr(fuzz, "SECONDS", 1.0)  # a busy machine may take as long for what does not hang
     monkeypatch.setattr(fuzz, "MEGABYTES", 100)
     outcomes = fuzz.run("ntu", 4, seed=1, findings=tmp_path)
     found = [outcome for outcome in outcomes if outcome.startswith("FINDING")]

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prosl_lightning.data import ntu
+from prosl_lightning.data import ntu, raw_files
 from prosl_lightning.data.ntu import parse_skeleton, read_skeleton
 from prosl_lightning.data.ntu_sets import NTU60, NTU120, parse_name
 from prosl_lightning.errors import DataError
 
 
 def _plain(content: bytes) -> np.ndarray:
-    return ntu._PlainReader(content, "text").read()
+    return ntu._read_plainly(content, "text")
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
@@ -135,7 +135,7 @@ def test_empty_and_unpopulated_files(tmp_path):
 def test_a_file_too_large_for_a_recording_is_not_read(tmp_path):
     path = tmp_path / "S001C001P001R001A001.skeleton"
     with path.open("wb") as file:
-        file.truncate(ntu.MAX_BYTES + 1)
+        file.truncate(raw_files.MAX_BYTES + 1)
     with pytest.raises(DataError, match=f"{path.name}: more than 50 MB, which no recording has"):
         read_skeleton(path)
 

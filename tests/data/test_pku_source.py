@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from prosl_lightning import cli
 from prosl_lightning.data.archive import Archive
 from prosl_lightning.data.pku_sets import PKU1, PKU2, class_names, parse_clip_name, parse_video_name, video_name
 from prosl_lightning.data.pku_source import open_pku
@@ -154,6 +156,26 @@ def test_clips_that_cannot_be_used_are_listed(raw, tmp_path, capsys):
         pku1(str(raw), out=str(tmp_path / "q"), strict=True)
 
 
+def test_options_from_the_command_line(raw, tmp_path, capsys):
+    """Those that the verbs pass on are theirs, the switches with or without a value."""
+    options = [str(raw), "--zero_based", "--strict", "--min_frames=3", "--normalize", "none", "--overwrite", "false"]
+    assert cli.main(["prepare", "pku1", *options, "--out", str(tmp_path / "o")]) == 0
+    archive = Archive.open(tmp_path / "o")
+    assert (archive.lengths[:3].tolist(), archive.meta["recipe"]["normalize"]) == ([9, 19, 29], "none")
+    capsys.readouterr()
+    assert cli.main(["prepare", "pku1", *options, "--out", str(tmp_path / "o")]) == 1
+    assert "exists already" in capsys.readouterr().err
+    assert cli.main(["prepare", "pku1", *options[:-1], "--out", str(tmp_path / "o")]) == 0
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["prepare", "pku1", *options, "--out", str(tmp_path / "p"), "--num_bodies", "1"])
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["prepare", "pku2", "--help"])
+    help = capsys.readouterr().out
+    for option in ("out", "zero_based", "min_frames", "normalize", "strict", "jobs", "dtype", "overwrite"):
+        assert f"\n  --{option} " in help
+    assert not {"--part", "--opened", "--options", "--num_bodies"} & set(help.split())
+
+
 def test_folders_without_labels_or_skeletons(raw, tmp_path):
     (raw / "Train_Label_PKU_final").rename(tmp_path / "labels")
     with pytest.raises(DataError, match=r"4 skeleton files but no label files; .*class,start,end,confidence"):
@@ -164,6 +186,14 @@ def test_folders_without_labels_or_skeletons(raw, tmp_path):
         pku1(str(tmp_path / "gone"), out=str(tmp_path / "o"))
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_what_is_no_file_is_named_and_not_waited_for(raw):
+    os.mkfifo(raw / "0001-L.txt")
+    source = open_pku(raw, 1)
+    assert (str(raw / "0001-L.txt"), "a named pipe, not a file that can be read") in source.bad
+    assert not any(sequence.error for sequence in source)
+
+
 def test_several_processes_write_the_same_bytes(raw, tmp_path):
     for jobs in (1, 2):
         pku1(str(raw), out=str(tmp_path / str(jobs)), jobs=jobs)
@@ -171,21 +201,12 @@ def test_several_processes_write_the_same_bytes(raw, tmp_path):
         assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes()
 
 
-def _cut_text(frames: np.ndarray) -> str:
-    lines = [str(len(frames))]
-    for frame in frames:
-        bodies = [body for body in frame if body.any()]
-        lines += [str(len(bodies)), "6 1 0 0 1 1 0 -0.437266 -0.117168 2", "25"]
-        lines += [f"{x} {y} {z}" for body in bodies for x, y, z in body]
-    return "\n".join(lines) + "\n"
-
-
-def test_clips_that_were_cut_out_beforehand(tmp_path):
+def test_clips_that_were_cut_out_beforehand(tmp_path, cut_clip):
     root = tmp_path / "raw"
     root.mkdir()
     for name in ("F002V001C042L001", "F300V003C051L012", "F300V002C060L001", "F300V004C001L001"):
-        (root / f"{name}.skeleton").write_text(_cut_text(_video(0)[10:30]))
-    (root / "A001N002V001C001L001.skeleton").write_text(_cut_text(_video(1)[:10]))
+        (root / f"{name}.skeleton").write_text(cut_clip(_video(0)[10:30]))
+    (root / "A001N002V001C001L001.skeleton").write_text(cut_clip(_video(1)[:10]))
     report = pku1(str(root), out=str(tmp_path / "o"), normalize="none", dtype="float32")
     archive = Archive.open(tmp_path / "o")
     assert archive.names.tolist() == ["F002V001C042L001", "F300V003C051L012"]
@@ -201,9 +222,9 @@ def test_clips_that_were_cut_out_beforehand(tmp_path):
     assert pku2(str(root), out=str(tmp_path / "two")).splits["x-sub"] == (0, 1)
 
 
-def test_an_option_about_label_files_is_refused_where_there_are_none(tmp_path):
+def test_an_option_about_label_files_is_refused_where_there_are_none(tmp_path, cut_clip):
     (tmp_path / "raw").mkdir()
-    (tmp_path / "raw" / "F002V001C042L003.skeleton").write_text(_cut_text(_video(0)[:10]))
+    (tmp_path / "raw" / "F002V001C042L003.skeleton").write_text(cut_clip(_video(0)[:10]))
     with pytest.raises(UsageError, match="zero_based is about the frames in label files; .* are cut out already"):
         pku1(str(tmp_path / "raw"), out=str(tmp_path / "o"), zero_based=True)
     assert pku1(str(tmp_path / "raw"), out=str(tmp_path / "o")).num_sequences == 1

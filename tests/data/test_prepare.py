@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 import zipfile
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from prosl_lightning.data.archive import Archive
 from prosl_lightning.data.formats import open_source
 from prosl_lightning.data.ntu_sets import NTU60, NTU120, one_shot_part, parse_name
-from prosl_lightning.data.prepare import ntu60, ntu120
+from prosl_lightning.data.prepare import arrays, ntu60, ntu120
 from prosl_lightning.errors import DataError, UsageError
 
 MISSING = "S001C002P005R002A008"  # on the published list
@@ -245,6 +247,31 @@ def test_nothing_to_read(tmp_path, raw):
     with pytest.raises(UsageError, match="jobs is 0"):
         ntu60(str(raw), out=str(tmp_path / "out"), jobs=0)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_what_is_no_file_is_named_and_not_waited_for(raw, tmp_path, monkeypatch):
+    pipes = [raw / "S001C001P001R001A009.skeleton", raw / "b" / "set.zip"]
+    for pipe in pipes:
+        os.mkfifo(pipe)
+    monkeypatch.chdir(raw)  # the path of a socket must be short
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("S001C001P001R001A010.skeleton")
+        report = ntu60(str(raw), out=str(tmp_path / "out"))
+    (raw / "S001C001P001R001A011.skeleton").symlink_to(tmp_path / "gone")
+    assert report.num_sequences == 4
+    assert sorted(report.bad) == sorted(
+        [(str(pipe), "a named pipe, not a file that can be read") for pipe in pipes]
+        + [(str(raw / "S001C001P001R001A010.skeleton"), "a socket, not a file that can be read")]
+    )
+    report = ntu60(str(raw), out=str(tmp_path / "again"))
+    assert (str(raw / "S001C001P001R001A011.skeleton"), "cannot be read (No such file or directory)") in report.bad
+    with pytest.raises(DataError, match=r"1 sequence; the first: .*A009.skeleton: a named pipe, not a file"):
+        ntu60(str(pipes[0]), out=str(tmp_path / "new"))
+    if os.path.exists("/dev/null"):
+        with pytest.raises(DataError, match="/dev/null: neither a file nor a folder but a device"):
+            arrays("/dev/null", out=str(tmp_path / "new"))
+    assert arrays(str(raw), out=str(tmp_path / "found")).num_sequences == 4
 
 
 def test_progress_is_shown_on_stderr(raw, tmp_path, capsys, monkeypatch):

@@ -35,10 +35,10 @@ def test_sizes_far_from_metres(sizes, told):
 
 
 def test_size_of_a_body():
-    clip = np.zeros((5, 4, 2, 3), np.float32)
-    clip[2:, 1, 0] = [1, 2, 3]
-    clip[2:, 2, 0] = [1.5, 2.1, 4.5]
-    clip[:, :, 1] = 90  # somebody else
+    clip = np.zeros((5, 2, 4, 3), np.float32)
+    clip[2:, 0, 1] = [1, 2, 3]
+    clip[2:, 0, 2] = [1.5, 2.1, 4.5]
+    clip[:, 1] = 90  # somebody else
     assert body_size(clip) == 1.5
     assert body_size(clip * 0) == 0
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json as json_text
-import sys
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from prosl_lightning.commands.parsing import run_function
 from prosl_lightning.data.archive import Archive
 from prosl_lightning.data.archive_writer import META
-from prosl_lightning.data.conversion import check_layout
+from prosl_lightning.data.conversion import show_progress
 from prosl_lightning.data.inspection import Inspection, inspect_archive, inspect_source
 from prosl_lightning.data.inspection_summary import summarize
-from prosl_lightning.data.source import RawSequence
 from prosl_lightning.errors import UsageError
 from prosl_lightning.tables import counted, table
 
@@ -73,19 +70,7 @@ def _inspect(path: Path, format: str | None, layout: str | None, verify: bool) -
     from prosl_lightning.data.formats import open_source
 
     source = open_source(path, format=format, layout=layout)
-    check_layout(source, layout)
-    return inspect_source(source, _progress(source, len(source)))
-
-
-def _progress(sequences: Iterable[RawSequence], total: int) -> Iterator[RawSequence]:
-    shown = start = time.monotonic()
-    for done, sequence in enumerate(sequences, start=1):
-        yield sequence
-        if sys.stderr.isatty() and time.monotonic() - shown >= 1.0:
-            shown = time.monotonic()
-            print(f"\rread {done} of {total}", end="", file=sys.stderr, flush=True)
-    if shown > start:
-        print(file=sys.stderr)
+    return inspect_source(source, show_progress(source, len(source), "read"))
 
 
 def describe(summary: dict[str, Any]) -> str:
@@ -105,19 +90,27 @@ def _heading(summary: dict[str, Any]) -> str:
         f"layout {summary['layout']} ({summary['joints']} joints, {summary['unit']}), bodies {summary['bodies']}",
     ]
     if made:
-        recipe = ", ".join(f"{key} {value}" for key, value in (made["recipe"] or {}).items())
-        counts = ", ".join(f"{key} {number}" for key, number in (made["counts"] or {}).items())
-        lines.append(f"made by {made['written_by']} from {made['source'] or 'an unnamed source'}; {recipe}")
-        lines.append(f"sources: {counts or 'not recorded'}")
+        recipe = dict(made["recipe"] or {})
+        texts = recipe.pop("column_names", {})
+        told = {key: _shortened(list(value)) if isinstance(value, dict) else value for key, value in recipe.items()}
+        lines.append(f"made by {made['written_by']} from {made['source'] or 'an unnamed source'}; {_pairs(told)}")
+        lines.append(f"sources: {_pairs(made['counts'] or {}) or 'not recorded'}")
         lines.append(
             "checked: every byte" if summary["verified"] else "checked: version, sizes, index (not the frames)"
         )
+        for column, values in texts.items():
+            lines.append(f"column {column}: {_shortened([f'{value} = {code}' for code, value in enumerate(values)])}")
     lines += [f"left out, {reason}: {number}" for reason, number in summary["left_out"].items() if number]
     if summary["bad"]:
         lines.append(f"could not be read: {len(summary['bad'])}")
         lines += [f"  {item['source']}: {item['reason']}" for item in summary["bad"][:_LISTED]]
-    lines += summary["notes"]
-    return "\n".join(lines)
+    if summary["size_warning"]:
+        lines.append(f"warning: {summary['size_warning']}")
+    return "\n".join(lines + summary["notes"])
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
 def _groups(summary: dict[str, Any]) -> str:

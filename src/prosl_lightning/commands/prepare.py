@@ -7,7 +7,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from prosl_lightning.commands.parsing import run_function
+from prosl_lightning.commands.parsing import run_function, spell_out
+
+_SWITCHES = {"--overwrite", "--strict", "--zero_based"}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -17,6 +19,7 @@ def main(arguments: Sequence[str]) -> None:
     from prosl_lightning.data.pool import pool
 
     verbs = (prepare.ntu60, prepare.ntu120, prepare.pku1, prepare.pku2, prepare.arrays, pool)
+    arguments = list(spell_out(_SWITCHES, arguments))  # which stand in no signature where a function passes them on
     if arguments[:1] == ["pool"]:
         arguments = ["pool", *_as_one_list(arguments[1:])]
     run_function({verb.__name__: verb for verb in verbs}, arguments, "prepare")
@@ -31,5 +34,5 @@ def _as_one_list(arguments: Sequence[str]) -> list[str]:
             options.append(argument)
         else:
             positional.append(argument)
-        takes_value = argument.startswith("--") and "=" not in argument and argument not in ("--overwrite", "--help")
+        takes_value = argument.startswith("--") and "=" not in argument and argument != "--help"
     return ([json.dumps(positional)] if positional else []) + options

@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prosl_lightning.commands.parsing import ShortUsageParser, spell_out
-from prosl_lightning.data.conversion import check_layout
 from prosl_lightning.data.formats import open_source
-from prosl_lightning.data.source import Source
+from prosl_lightning.data.source import Source, reason
 from prosl_lightning.errors import DataError
 from prosl_lightning.evaluation.encoder import SkeletonEncoder
 from prosl_lightning.skeleton import SkeletonLayout
@@ -66,13 +65,11 @@ class UserFiles:
             for path in self._places(files):
                 try:
                     source = open_source(path, format=format, layout=layout)
-                    check_layout(source, layout)
                 except DataError as error:
-                    told = self._told(path)
-                    self.bad.append((told, self._told(str(error)).removeprefix(f"{told}: ")))
+                    self.bad.append((self._told(path), self._told(reason(error, path))))
                     continue
                 self.sources.append(source)
-                self.bad += [(self._told(name), reason) for name, reason in source.bad]
+                self.bad += [(self._told(name), why) for name, why in source.bad]
             if not self.sources:
                 raise self.nothing_usable()
             self._check_one_layout()
@@ -154,13 +151,13 @@ class UserFiles:
 
     def report_bad(self) -> None:
         """List on stderr what was passed over."""
-        left_out = [(reason, names) for source in self.sources for reason, names in source.left_out.items() if names]
-        for reason, names in left_out:
-            print(f"left out, {reason}: {len(names)}", file=sys.stderr)
+        for why, names in (item for source in self.sources for item in source.left_out.items()):
+            if names:
+                print(f"left out, {why}: {len(names)}", file=sys.stderr)
         if self.bad:
             print(f"warning: {len(self.bad)} could not be used:", file=sys.stderr)
-        for name, reason in self.bad[:_SHOWN]:
-            print(f"  {name}: {reason.splitlines()[0]}", file=sys.stderr)
+        for name, why in self.bad[:_SHOWN]:
+            print(f"  {name}: {why.splitlines()[0]}", file=sys.stderr)
         if len(self.bad) > _SHOWN:
             print(f"  and {len(self.bad) - _SHOWN} more", file=sys.stderr)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -29,6 +30,7 @@ FRAMES, INDEX, META = "frames.npy", "index.npy", "meta.json"
 RESERVED = ("name", "length", "label")
 HEADER_BYTES = 128
 MAX_LABEL, MAX_BODIES = 1_000_000, 100  # more are a mistake, and whoever counts by them would fill the memory
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UnwritableError(DataError):
@@ -102,7 +104,8 @@ class ArchiveWriter:
             self._file.write(bytes(HEADER_BYTES))
         except OSError as error:
             self._discard()
-            raise self._unwritable(error) from error
+            place = next(parent for parent in self.root.parents if parent.exists())
+            raise self._unwritable(error, f"{place} takes no new folder") from error
         except BaseException:  # interrupted or terminated: `__exit__` will not be called
             self._discard()
             raise
@@ -242,10 +245,10 @@ class ArchiveWriter:
             with suppress(OSError):
                 parent.rmdir()
 
-    def _unwritable(self, error: OSError) -> UnwritableError:
-        return UnwritableError(
-            f"cannot write the archive {self.root}: {error.strerror or error}; free some space or choose another folder"
-        )
+    def _unwritable(self, error: OSError, otherwise: str = "") -> UnwritableError:
+        hint = "free some space" if error.errno in _FULL else otherwise
+        told = f"cannot write the archive {self.root}: {error.strerror or error}"
+        return UnwritableError(f"{told}; {hint + ' or ' if hint else ''}choose another folder")
 
 
 def refuse_occupied(root: Path, overwrite: bool) -> None:

@@ -7,13 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from prosl_lightning.data.archive import Archive, ArchiveWriter
 from prosl_lightning.data.archive_writer import RESERVED, UnwritableError
@@ -25,40 +24,6 @@ from prosl_lightning.data.units import body_size, size_warning
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.skeleton import SkeletonLayout
 from prosl_lightning.tables import counted
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """One sequence ready for the archive, or the reason why it cannot be used.
-
-    Attributes:
-        source: File (and row) it comes from, for messages.
-        name: Its name in the archive.
-        joints: ``(T, V, M, C)``, or None when it cannot be used.
-        error: The reason, empty when it can be used.
-        label: Its class, -1 where unknown.
-        columns: Its integers in the index.
-    """
-
-    source: str
-    name: str
-    joints: NDArray[np.float32] | None = None
-    error: str = ""
-    label: int = -1
-    columns: Mapping[str, int] = field(default_factory=dict)
-
-
-def check_layout(source: Source, layout: str | SkeletonLayout | None) -> None:
-    """Refuse a body model that was asked for but is not that of the source, since its format says which it is.
-
-    Raises:
-        UsageError: Names both.
-    """
-    if layout is not None and (asked := SkeletonLayout.of(layout)).joints != source.layout.joints:
-        raise UsageError(
-            f"layout '{asked.name}' does not fit {source.path}: format {source.format} has '{source.layout.name}'; "
-            "leave it out"
-        )
 
 
 def prepare_source(
@@ -107,19 +72,15 @@ def prepare_source(
         dtype=dtype,
         overwrite=overwrite,
     )
-    normalized = partial(normalize_sequence, layout=source.layout, num_bodies=bodies, recipe=recipe)
+    normalized = partial(_normalized, layout=source.layout, num_bodies=bodies, recipe=recipe)
     if source.read is not None:
         prepared = map_in_order(partial(_read_and_normalize, source.read, normalized), source.items, jobs)
     else:
         prepared = (normalized(sequence) for sequence in source)
-    sizes: list[float] = []
-    measured = _measured(prepared, sizes)
-    report = write_all(writer, measured, len(source), strict, left_out=source.left_out, bad=source.bad)
+    report = write_all(writer, prepared, len(source), strict, left_out=source.left_out, bad=source.bad)
     print_report(report, source.official)
     for note in source.notes:
         print(note)
-    if warning := size_warning(sizes, source.layout):
-        print(f"warning: {warning}", file=sys.stderr)
     return report
 
 
@@ -138,35 +99,26 @@ def _recipe(source: Source, normalize: str | None) -> tuple[str, dict[str, Any]]
     return recipe, recorded
 
 
-def _measured(sequences: Generator[Prepared, None, None], sizes: list[float]) -> Generator[Prepared, None, None]:
-    """Pass the sequences on and note the size of a body of each."""
-    with closing(sequences):
-        for sequence in sequences:
-            if sequence.joints is not None:
-                sizes.append(body_size(sequence.joints))
-            yield sequence
-
-
 def _read_and_normalize(
-    read: Callable[[Any], RawSequence], normalized: Callable[[RawSequence], Prepared], item: Any
-) -> Prepared:
+    read: Callable[[Any], RawSequence], normalized: Callable[[RawSequence], RawSequence], item: Any
+) -> RawSequence:
     return normalized(read(item))
 
 
-def normalize_sequence(sequence: RawSequence, layout: SkeletonLayout, num_bodies: int, recipe: str) -> Prepared:
-    """Normalise what an importer read; damage becomes ``Prepared.error``. See :func:`normalize_bodies`."""
-    prepared = Prepared(sequence.source, sequence.name, None, sequence.error, sequence.label, sequence.columns)
+def _normalized(sequence: RawSequence, layout: SkeletonLayout, num_bodies: int, recipe: str) -> RawSequence:
+    """Normalise what an importer read; damage becomes its error. See :func:`normalize_bodies`."""
     if sequence.bodies is None:
-        return prepared
+        return sequence
     try:
-        return replace(prepared, joints=normalize_bodies(sequence.bodies, layout, num_bodies, recipe))
+        joints = normalize_bodies(sequence.bodies, layout, num_bodies, recipe)
     except DataError as error:
-        return replace(prepared, error=str(error))
+        return replace(sequence, bodies=None, error=str(error))
+    return replace(sequence, bodies=joints.transpose(0, 2, 1, 3))
 
 
 def write_all(
     writer: ArchiveWriter,
-    sequences: Generator[Prepared, None, None],
+    sequences: Generator[RawSequence, None, None],
     total: int,
     strict: bool,
     *,
@@ -177,7 +129,7 @@ def write_all(
 
     Args:
         writer: A new writer; it is entered and completed here.
-        sequences: In the order of the archive.
+        sequences: In the order of the archive, normalised.
         total: How many there will be, for the progress line.
         strict: Stop at the first one that cannot be used.
         left_out: What was passed over on purpose: reason -> names.
@@ -186,15 +138,17 @@ def write_all(
     Raises:
         DataError: Nothing is usable, something is not and ``strict`` is set, or the archive cannot be written.
     """
+    sizes: list[float] = []
     report = PrepareReport(writer.root, left_out=dict(left_out or {}), bad=list(bad))
     with closing(sequences), writer:
-        for item in _progress(sequences, total):
+        for item in show_progress(sequences, total, "prepared"):
             reason = item.error
             if taken := set(item.columns) & set(RESERVED):
                 raise UsageError(f"'{min(taken)}' is a column of every archive; give that of the files another name")
-            if item.joints is not None:
+            if item.bodies is not None:
+                sizes.append(body_size(item.bodies))
                 try:
-                    writer.add(item.name, item.joints, label=item.label, **item.columns)
+                    writer.add(item.name, item.bodies.transpose(0, 2, 1, 3), label=item.label, **item.columns)
                 except UnwritableError:
                     raise
                 except DataError as error:
@@ -208,6 +162,7 @@ def write_all(
             raise DataError(f"nothing usable among {counted(total, 'sequence')}{first}")
         writer.counts = {"read": total} | {reason: len(names) for reason, names in report.left_out.items()}
         writer.counts["could not be used"] = len(report.bad)
+    report.size_warning = size_warning(sizes, writer.layout)
     archive = Archive.open(writer.root)
     report.num_sequences, report.num_frames, report.columns = len(archive), len(archive.frames), tuple(archive.columns)
     for protocol in archive.protocols:
@@ -217,17 +172,17 @@ def write_all(
     return report
 
 
-def _progress(items: Iterable[Any], total: int) -> Iterator[Any]:
-    """Pass the items on and say once a second (once in ten into a file) how far it is."""
+def show_progress(sequences: Iterable[RawSequence], total: int, done_to_them: str) -> Iterator[RawSequence]:
+    """Pass the sequences on and say on stderr once a second (once in ten into a file) how far it is."""
     terminal = sys.stderr.isatty()
     start = shown = time.monotonic()
-    for done, item in enumerate(items, start=1):
-        yield item
+    for done, sequence in enumerate(sequences, start=1):
+        yield sequence
         now = time.monotonic()
         if now - shown >= (1.0 if terminal else 10.0) or (done == total and shown > start):
             shown = now
             rate = done / (now - start)
-            text = f"prepared {done} of {total}, {rate:.0f} a second, {(total - done) / rate:.0f} s left"
+            text = f"{done_to_them} {done} of {total}, {rate:.0f} a second, {(total - done) / rate:.0f} s left"
             print(f"\r{text:<79}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
     if terminal and shown > start:
         print(file=sys.stderr)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from prosl_lightning.data.faults import Faults, measure
 from prosl_lightning.data.ntu_sets import NTU60, NTU120
 from prosl_lightning.data.protocols import IntArray
 from prosl_lightning.data.source import RawSequence, Source
+from prosl_lightning.data.units import body_size
 from prosl_lightning.errors import DataError
 from prosl_lightning.skeleton import SkeletonLayout
 from prosl_lightning.tables import counted
@@ -54,6 +55,7 @@ class Inspection:
         labels: Class of each sequence, ``(N,)``, -1 where unknown.
         columns: Further integer columns ``(N,)`` by name.
         faults: What is wrong with each sequence.
+        sizes: Extent of a body in each sequence, ``(N,)``, in the layout's unit; 0 where unknown.
         class_names: Names of the classes in label order; may be empty.
         protocols: Split rules by name.
         official: Published sizes (train, test) by protocol.
@@ -74,6 +76,7 @@ class Inspection:
     labels: IntArray
     columns: dict[str, IntArray]
     faults: Faults
+    sizes: NDArray[np.float64]
     class_names: tuple[str, ...] = ()
     protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     official: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -112,6 +115,7 @@ def inspect_archive(archive: Archive, verify: bool = False) -> Inspection:
     unlabelled = np.flatnonzero(archive.labels < 0)[:_UNLABELLED]
     for row in [*first[labels >= 0][:_LABELLED].tolist(), *unlabelled.tolist()]:
         strips.offer(str(archive.names[row]), int(archive.labels[row]), archive.clip(row))
+    stored = np.asarray(archive.frames)  # slices of a memmap object take ten times as long
     meta = archive.meta
     made = {key: meta.get(key) for key in ("written_by", "source", "recipe", "counts", "dtype")}
     made["bytes"] = sum(file.stat().st_size for file in archive.root.iterdir())
@@ -125,6 +129,7 @@ def inspect_archive(archive: Archive, verify: bool = False) -> Inspection:
         archive.labels,
         dict(archive.columns),
         faults,
+        np.array([body_size(clip.transpose(0, 3, 2, 1)) for clip in np.split(stored, archive.offsets[1:])]),
         class_names=archive.class_names,
         protocols=meta["protocols"],
         official=_official(archive),
@@ -166,21 +171,25 @@ def inspect_source(source: Source, sequences: Iterable[RawSequence] | None = Non
     names: list[str] = []
     labels: list[int] = []
     columns: list[Mapping[str, int]] = []
-    found, bad, strips = _Gatherer(), list(source.bad), _Strips()
+    sizes: list[float] = []
+    faults: list[Faults] = []
+    lengths: list[int] = []
+    bad, strips = list(source.bad), _Strips()
     for sequence in source if sequences is None else sequences:
         if sequence.bodies is None or len(sequence.bodies) == 0:
             bad.append((sequence.source, sequence.error or "no frames"))
             continue
         frames = np.asarray(sequence.bodies).transpose(0, 3, 2, 1)
-        found.add(measure(frames, np.array([len(frames)]), source.layout), len(frames))
+        faults.append(measure(frames, np.array([len(frames)]), source.layout))
+        lengths.append(len(frames))
         strips.offer(sequence.name, sequence.label, frames)
+        sizes.append(body_size(sequence.bodies))
         names.append(sequence.name)
         labels.append(sequence.label)
         columns.append(dict(sequence.columns))
     if not names:
         first = f"; the first: {bad[0][0]}: {bad[0][1]}" if bad else ""
         raise DataError(f"{source.path}: none of {counted(len(source), 'sequence')} can be read{first}")
-    faults, lengths = found.all()
     known = dict.fromkeys(name for row in columns for name in row)
     return Inspection(
         source.path,
@@ -188,10 +197,11 @@ def inspect_source(source: Source, sequences: Iterable[RawSequence] | None = Non
         source.format,
         source.layout,
         names,
-        lengths,
+        np.array(lengths, dtype=np.int64),
         np.array(labels, dtype=np.int64),
         {name: np.array([row.get(name, -1) for row in columns], dtype=np.int64) for name in known},
-        faults,
+        _join_ragged(faults, lengths),
+        np.nan_to_num(sizes, posinf=0.0),
         class_names=source.class_names,
         protocols={name: rule for name, rule in source.protocols.items() if rule["column"] in known},
         official=source.official,
@@ -202,41 +212,14 @@ def inspect_source(source: Source, sequences: Iterable[RawSequence] | None = Non
     )
 
 
-class _Gatherer:
-    """Joins what is found in one sequence after another, in small memory, whatever number of bodies each lists."""
-
-    def __init__(self) -> None:
-        self._joined: list[Faults] = []
-        self._parts: list[Faults] = []
-        self._lengths: list[int] = []
-
-    def add(self, faults: Faults, length: int) -> None:
-        self._parts.append(faults)
-        self._lengths.append(length)
-        if len(self._parts) == 1024:
-            self._join()
-
-    def all(self) -> tuple[Faults, IntArray]:
-        """Everything, and the length of each sequence."""
-        self._join()
-        return _join_ragged(self._joined, self._lengths), np.array(self._lengths, dtype=np.int64)
-
-    def _join(self) -> None:
-        if self._parts:
-            self._joined.append(_join_ragged(self._parts, self._lengths[-len(self._parts) :]))
-            self._parts = []
-
-
-def _join_ragged(parts: list[Faults], lengths: list[int]) -> Faults:
-    """Bodies that a sequence does not list are absent from all its frames."""
+def _join_ragged(parts: Sequence[Faults], lengths: Sequence[int]) -> Faults:
+    """One sequence after another; bodies that a sequence does not list are absent from all its frames."""
     bodies = max(part.absent.shape[1] for part in parts)
-    row, padded = 0, []
-    for part in parts:
-        number, listed = part.absent.shape
-        absent = np.repeat(np.array(lengths[row : row + number])[:, None], bodies, axis=1)
-        absent[:, :listed] = part.absent
+    padded = []
+    for part, length in zip(parts, lengths, strict=True):
+        absent = np.full((1, bodies), length)
+        absent[:, : part.absent.shape[1]] = part.absent
         padded.append(replace(part, absent=absent))
-        row += number
     return Faults.join(padded)
 
 

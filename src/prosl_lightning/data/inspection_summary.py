@@ -9,6 +9,7 @@ import numpy as np
 from prosl_lightning.data.inspection import Inspection
 from prosl_lightning.data.protocols import IntArray, split_rows
 from prosl_lightning.data.severity import drifting, fault_counts, severity
+from prosl_lightning.data.units import size_warning
 
 FEW_VALUES = 150  # NTU-120 has 106 performers
 UNUSUAL = 3.0  # deviations
@@ -23,6 +24,7 @@ def summarize(inspection: Inspection) -> dict[str, Any]:
     all have faults, ``unusual`` names the sequences that have far more of them than the others.
     """
     layout, faults = inspection.layout, inspection.faults
+    sizes = inspection.sizes[inspection.sizes > 0]
     return {
         "path": str(inspection.path),
         "kind": inspection.kind,
@@ -31,6 +33,8 @@ def summarize(inspection: Inspection) -> dict[str, Any]:
         "joints": layout.num_joints,
         "bodies": inspection.num_bodies,
         "unit": layout.unit,
+        "size": round(float(np.median(sizes)), 4) if len(sizes) else None,
+        "size_warning": size_warning(sizes, layout),
         "sequences": len(inspection),
         "frames": int(inspection.lengths.sum()),
         "verified": inspection.verified,

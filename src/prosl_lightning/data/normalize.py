@@ -45,7 +45,7 @@ def normalize_agcn(
         ``(T, M, V, C)`` float32, in the unit of the input, most moving body first. All zero when nobody is there.
     """
     bodies = np.asarray(bodies, dtype=np.float64)
-    chosen = fill_gaps(bodies[:, _most_moving(bodies)[:num_bodies]], total_frames)
+    chosen = fill_gaps(choose_bodies(bodies, num_bodies), total_frames)
     done = np.zeros((len(chosen), num_bodies, *bodies.shape[2:]), dtype=np.float32)
     if chosen.shape[1] > 0:
         done[:, : chosen.shape[1]] = rotate_bodies(center_bodies(chosen, layout), layout, upright)
@@ -70,28 +70,20 @@ def body_scores(bodies: FloatArray) -> NDArray[np.float64]:
 
 
 def choose_bodies(bodies: FloatArray, num_bodies: int) -> FloatArray:
-    """Keep the bodies with the highest :func:`body_scores`, highest first; pad with zeros where there are fewer.
+    """Keep the bodies with the highest :func:`body_scores`, highest first, equal ones as they stand.
 
     Args:
         bodies: Coordinates ``(T, B, V, C)`` by list position; positions are bodies, tracking ids are not used.
         num_bodies: Bodies to keep, M.
 
     Returns:
-        ``(T, M, V, C)``.
+        ``(T, M', V, C)``, M' at most M; positions that are never occupied are left out.
     """
-    order = _most_moving(bodies)[:num_bodies]
-    chosen = np.zeros((len(bodies), num_bodies, *bodies.shape[2:]), dtype=bodies.dtype)
-    chosen[:, : len(order)] = bodies[:, order]
-    return chosen
-
-
-def _most_moving(bodies: FloatArray) -> list[int]:
-    """The occupied list positions, the highest score first, equal ones as they stand."""
     occupied = [position for position, frames in enumerate(_present_frames(bodies)) if len(frames) > 0]
     if len(occupied) > 1:
         scores = body_scores(bodies)
         occupied.sort(key=lambda position: -scores[position])
-    return occupied
+    return bodies[:, occupied[:num_bodies]]
 
 
 def fill_gaps(bodies: FloatArray, total_frames: int | None = None) -> FloatArray:

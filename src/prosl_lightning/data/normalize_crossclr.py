@@ -19,9 +19,7 @@ _CENTERS = ("spine_shoulder", "shoulder_center")
 _SOFTENING = 1e-4
 
 
-def normalize_crossclr(
-    bodies: FloatArray, layout: SkeletonLayout, num_bodies: int, num_frames: int = NUM_FRAMES
-) -> NDArray[np.float32]:
+def normalize_crossclr(bodies: FloatArray, layout: SkeletonLayout, num_bodies: int) -> NDArray[np.float32]:
     """Normalise one sequence: the first bodies as listed, each centred on the middle of its shoulders, resized, turned.
 
     The length is the number of frames in which joint 0 of the first body is not zero; so many frames from the start are
@@ -32,10 +30,9 @@ def normalize_crossclr(
         layout: Its joint ``spine_shoulder`` (the original's joint 20) or ``shoulder_center`` becomes the origin, in
             layouts without either the middle of the ``shoulders``; these also give the line that is turned.
         num_bodies: Bodies to keep, M (the original's 2).
-        num_frames: Frames of the result.
 
     Returns:
-        ``(num_frames, M, V, C)`` float32, in the unit of the input.
+        ``(50, M, V, C)`` float32, in the unit of the input.
 
     Raises:
         DataError: The first body is never there.
@@ -47,7 +44,7 @@ def normalize_crossclr(
     if length == 0:
         raise DataError(f"crossclr: joint 0 ({layout.joints[0]}) of the first body is never there")
     centered = chosen - _center(chosen, layout)
-    return turn_frontal(resize_frames(centered[:length], num_frames), layout).astype(np.float32)
+    return turn_frontal(resize_frames(centered[:length], NUM_FRAMES), layout).astype(np.float32)
 
 
 def resize_frames(frames: FloatArray, num_frames: int) -> FloatArray:

@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prosl_lightning.data.decimals import FloatArray, IndexArray, read_decimals
+from prosl_lightning.data.line_reader import LineReader
+from prosl_lightning.data.raw_files import read_file
 from prosl_lightning.errors import DataError
 from prosl_lightning.tables import counted
 
 NUM_JOINTS = 25
 MAX_BODIES = 4  # list positions that are read; the tracker may report more
-MAX_FRAMES = 20_000  # eleven minutes at 30 frames a second: more is a damaged count, and does not fit in MAX_BYTES
-MAX_BYTES = 50_000_000  # many times the longest recording's text
+MAX_FRAMES = 20_000  # eleven minutes at 30 frames a second: more is a damaged count, and does not fit in 50 MB
 _BODY_COLUMNS, _JOINT_COLUMNS = 10, 12
 # positions among the breaks of a body, counted from the end of its first token
 _LINE_ENDS = np.cumsum([_BODY_COLUMNS - 1, 1] + [_JOINT_COLUMNS] * NUM_JOINTS)
@@ -45,13 +46,7 @@ def read_skeleton(path: str | Path) -> FloatArray:
     Raises:
         DataError: The file cannot be read or is not such a text; names the file and the line.
     """
-    try:
-        if Path(path).stat().st_size > MAX_BYTES:
-            raise DataError(f"{path}: more than {MAX_BYTES // 10**6} MB, which no recording has")
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    return parse_skeleton(content, str(path))
+    return parse_skeleton(read_file(path), str(path))
 
 
 def parse_skeleton(content: bytes, source: str = "text") -> FloatArray:
@@ -62,7 +57,7 @@ def parse_skeleton(content: bytes, source: str = "text") -> FloatArray:
         source: What to call it in messages.
     """
     bodies = _parse_regular(content)
-    return _PlainReader(content, source).read() if bodies is None else bodies
+    return _read_plainly(content, source) if bodies is None else bodies
 
 
 def _parse_regular(content: bytes) -> FloatArray | None:
@@ -138,86 +133,39 @@ def _are_joint_counts(text: NDArray[np.uint8], starts: IndexArray) -> bool:
     return bool((is_number & ((after == _LINE_FEED) | (after == _RETURN))).all())
 
 
-class _PlainReader:
-    """Reads line by line and says where and why a text is wrong."""
+def _read_plainly(content: bytes, source: str) -> FloatArray:
+    """The plain reader: follows the text line by line and says where and why it is wrong."""
+    text = LineReader(content, source, "before the first frame")
+    num_lines = content.count(b"\n") + 1
+    num_frames = text.count("the frame count", MAX_FRAMES)
+    if num_frames == 0:
+        raise text.error("0 frames")
+    found: list[tuple[int, int, list[list[float]]]] = []
+    for frame in range(num_frames):
+        text.where = f"in frame {frame + 1} of {num_frames}"
+        for slot in range(text.count("a body count", num_lines)):
+            body = _read_body(text)
+            if slot < MAX_BODIES:
+                found.append((frame, slot, body))
+    if not text.ended:
+        rest = text.line()[:40].strip()
+        raise text.error(f"text after the last of {counted(num_frames, 'frame')}: '{rest}'")
+    if not found:
+        raise DataError(f"{source}: nobody in any of {counted(num_frames, 'frame')}")
+    bodies = np.zeros((num_frames, max(slot for _, slot, _ in found) + 1, NUM_JOINTS, 3))
+    for frame, slot, body in found:
+        bodies[frame, slot] = body
+    return bodies
 
-    def __init__(self, content: bytes, source: str) -> None:
-        self._source = source
-        self._content = content.rstrip()
-        self._num_lines = self._content.count(b"\n") + 1
-        self._place = 0  # where the next line begins: a list of all lines may be many times the text
-        self._next = 0
-        self._where = "before the first frame"
 
-    def read(self) -> FloatArray:
-        if not self._content:
-            raise DataError(f"{self._source}: empty file")
-        num_frames = self._count("the frame count", MAX_FRAMES)
-        if num_frames == 0:
-            raise self._error("0 frames")
-        found: list[tuple[int, int, FloatArray]] = []
-        for frame in range(num_frames):
-            self._where = f"in frame {frame + 1} of {num_frames}"
-            for slot in range(self._count("a body count", self._num_lines)):
-                body = self._body()
-                if slot < MAX_BODIES:
-                    found.append((frame, slot, body))
-        if self._next < self._num_lines:
-            line, frames = self._line()[:40].strip(), counted(num_frames, "frame")
-            raise self._error(f"text after the last of {frames}: '{line}'")
-        if not found:
-            raise DataError(f"{self._source}: nobody in any of {counted(num_frames, 'frame')}")
-        bodies = np.zeros((num_frames, max(slot for _, slot, _ in found) + 1, NUM_JOINTS, 3))
-        for frame, slot, body in found:
-            bodies[frame, slot] = body
-        return bodies
-
-    def _body(self) -> FloatArray:
-        self._row(_BODY_COLUMNS, "about a body")
-        joints = self._count("a joint count", self._num_lines)
-        if joints != NUM_JOINTS:
-            raise self._error(f"{counted(joints, 'joint')}, expected {NUM_JOINTS}")
-        return np.array([self._joint() for _ in range(NUM_JOINTS)])
-
-    def _joint(self) -> list[float]:
-        position = self._row(_JOINT_COLUMNS, "of a joint")[:3]
-        if not np.isfinite(position).all():
-            raise self._error(f"coordinates are {position}, expected finite numbers")
-        return position
-
-    def _row(self, columns: int, what: str) -> list[float]:
-        tokens = self._line().split(None, 10 * columns)
-        if len(tokens) < columns and self._next == self._num_lines:
-            raise self._error("truncated: the file ends within this line")
-        if len(tokens) != columns:
-            raise self._error(f"{counted(len(tokens), 'column')}, expected the {columns} numbers {what}")
-        return [self._number(token) for token in tokens]
-
-    def _number(self, token: str) -> float:
-        try:
-            if "_" not in token:
-                return float(token)
-        except ValueError:
-            pass
-        raise self._error(f"'{token[:40]}' is not a number")
-
-    def _count(self, what: str, limit: int) -> int:
-        text = self._line().strip()
-        try:
-            count = int(text.replace("_", "?"))
-        except ValueError:
-            raise self._error(f"'{text[:40]}', expected {what}") from None
-        if not 0 <= count <= limit:
-            raise self._error(f"{text[:40]} cannot be {what}")
-        return count
-
-    def _line(self) -> str:
-        if self._next >= self._num_lines:
-            raise DataError(f"{self._source}: truncated: ends after line {self._num_lines}, {self._where}")
-        start, end = self._place, self._content.find(b"\n", self._place)
-        self._place = len(self._content) if end < 0 else end + 1
-        self._next += 1
-        return self._content[start : self._place].decode("ascii", errors="replace").rstrip("\n")
-
-    def _error(self, problem: str) -> DataError:
-        return DataError(f"{self._source}: line {self._next} ({self._where}): {problem}")
+def _read_body(text: LineReader) -> list[list[float]]:
+    text.row(_BODY_COLUMNS, "about a body")
+    joints = text.count("a joint count", MAX_FRAMES)
+    if joints != NUM_JOINTS:
+        raise text.error(f"{counted(joints, 'joint')}, expected {NUM_JOINTS}")
+    body = []
+    for _ in range(NUM_JOINTS):
+        body.append(text.row(_JOINT_COLUMNS, "of a joint")[:3])
+        if not np.isfinite(body[-1]).all():
+            raise text.error(f"coordinates are {body[-1]}, expected finite numbers")
+    return body

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -102,6 +102,37 @@ def parse_name(stem: str) -> dict[str, int]:
     if match is None:
         raise DataError(f"name '{stem}' is not of the form SsssCcccPpppRrrrAaaa")
     return dict(zip(_FIELDS, map(int, match.groups()), strict=True))
+
+
+def ntu_fields(name: str) -> dict[str, int] | None:
+    """What :func:`parse_name` reads, with or without the suffix ``.skeleton``; None for names of another form.
+
+    Example:
+        >>> ntu_fields("S001C002P003R002A050.skeleton")["subject"], ntu_fields("walk_03")
+        (3, None)
+    """
+    try:
+        return parse_name(name.removesuffix(".skeleton"))
+    except DataError:
+        return None
+
+
+def ntu_set_of(names: Iterable[str]) -> NtuSet | None:
+    """NTU RGB+D 60 or 120, whichever holds all of these samples; None where a name is another's."""
+    smallest: NtuSet | None = None
+    for name in names:
+        fields = ntu_fields(name)
+        if fields is None or not NTU120.contains(fields):
+            return None
+        if smallest is not NTU120:
+            smallest = NTU60 if NTU60.contains(fields) else NTU120
+    return smallest
+
+
+def index_columns(fields: Mapping[str, int], ntu: NtuSet) -> dict[str, int]:
+    """The columns of a sample that the protocols of its set split by; ``fields`` as from :func:`parse_name`."""
+    columns = {field: fields[field] for field in _FIELDS if field != "action"}
+    return columns | ({"one_shot": one_shot_part(fields)} if ntu.name == "ntu120" else {})
 
 
 def one_shot_part(fields: Mapping[str, int]) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from prosl_lightning.data.ntu import parse_skeleton, read_skeleton
-from prosl_lightning.data.ntu_sets import NTU60, NTU120, NtuSet, one_shot_part, parse_name
-from prosl_lightning.data.source import RawSequence, Source
-from prosl_lightning.data.zip_files import member_names, read_member
+from prosl_lightning.data.ntu_sets import NTU60, NTU120, NtuSet, index_columns, ntu_fields, parse_name
+from prosl_lightning.data.raw_files import member_names, read_member
+from prosl_lightning.data.source import RawSequence, Source, reason
 from prosl_lightning.errors import DataError
 from prosl_lightning.skeleton import SkeletonLayout
 
@@ -52,14 +53,15 @@ def open_ntu(path: str | Path, ntu_set: NtuSet | None = None) -> Source:
         raise DataError(": ".join(bad[0]))
     if not found:
         raise DataError(f"{root}: no {_SUFFIX} files in it or below it, and no zip file that holds any")
-    ntu = ntu_set or _guess(found)
+    fields = filter(None, (ntu_fields(file.stem) for file in found))
+    ntu = ntu_set or (NTU60 if all(map(NTU60.contains, fields)) else NTU120)
     source = Source(
         path=root,
         format=ntu.name,
         layout=SkeletonLayout.of("kinect-v2"),
         num_bodies=2,
         items=[],
-        read=read_ntu120 if ntu is NTU120 else read_ntu60,
+        read=partial(read_ntu, ntu=ntu),
         class_names=ntu.class_names,
         protocols=ntu.protocols,
         official=ntu.official,
@@ -76,12 +78,11 @@ def find_files(root: Path) -> tuple[list[NtuFile], list[tuple[str, str]]]:
     Raises:
         DataError: There is no such file or folder.
     """
-    if root.is_file():
-        files = [root]
-    elif root.is_dir():
-        files = [file for file in root.rglob("*") if file.suffix in (_SUFFIX, ".zip") and file.is_file()]
-    else:
+    if not root.exists():
         raise DataError(f"{root}: there is no such file or folder")
+    files = [root]
+    if root.is_dir():
+        files = [file for file in root.rglob("*") if file.suffix in (_SUFFIX, ".zip") and not file.is_dir()]
     found: list[NtuFile] = []
     bad: list[tuple[str, str]] = []
     for file in sorted(files):
@@ -93,43 +94,21 @@ def find_files(root: Path) -> tuple[list[NtuFile], list[tuple[str, str]]]:
         try:
             found += [NtuFile(str(file), member) for member in member_names(file, (_SUFFIX,))]
         except DataError as error:
-            bad.append((str(file), str(error).removeprefix(f"{file}: ")))
+            bad.append((str(file), reason(error, file)))
     return found, bad
 
 
-def read_ntu60(file: NtuFile) -> RawSequence:
-    """Read one recording with its setup, camera, subject and replication."""
-    return _read(file, one_shot=False)
-
-
-def read_ntu120(file: NtuFile) -> RawSequence:
-    """Read one recording with its setup, camera, subject, replication and part in the one-shot protocol."""
-    return _read(file, one_shot=True)
-
-
-def _read(file: NtuFile, one_shot: bool) -> RawSequence:
-    name = file.stem
+def read_ntu(file: NtuFile, ntu: NtuSet) -> RawSequence:
+    """Read one recording; its columns are setup, camera, subject, replication, and in NTU-120 the part in one-shot."""
     try:
-        fields = parse_name(name)
+        fields = parse_name(file.stem)
         if file.member:
             bodies = parse_skeleton(read_member(file.path, file.member), str(file))
         else:
             bodies = read_skeleton(file.path)
     except DataError as error:
-        return RawSequence(str(file), name, error=str(error).removeprefix(f"{file}: "))
-    if one_shot:
-        fields["one_shot"] = one_shot_part(fields)
-    return RawSequence(str(file), name, bodies, label=fields.pop("action") - 1, columns=fields)
-
-
-def _guess(found: Iterable[NtuFile]) -> NtuSet:
-    for file in found:
-        try:
-            if not NTU60.contains(parse_name(file.stem)):
-                return NTU120
-        except DataError:
-            continue
-    return NTU60
+        return RawSequence.unusable(str(file), file.stem, error)
+    return RawSequence(str(file), file.stem, bodies, label=fields["action"] - 1, columns=index_columns(fields, ntu))
 
 
 def _select(ntu: NtuSet, found: Iterable[NtuFile], source: Source) -> list[NtuFile]:
@@ -137,13 +116,10 @@ def _select(ntu: NtuSet, found: Iterable[NtuFile], source: Source) -> list[NtuFi
     chosen: list[NtuFile] = []
     missing = ntu.missing
     for file in found:
-        try:
-            ours = ntu.contains(parse_name(file.stem))
-        except DataError:
-            ours = True
+        fields = ntu_fields(file.stem)
         if file.stem in missing:
             source.left_out[_MISSING].append(file.stem)
-        elif not ours:
+        elif fields is not None and not ntu.contains(fields):
             source.left_out[_FOREIGN].append(file.stem)
         elif not chosen or chosen[-1].stem != file.stem:
             chosen.append(file)

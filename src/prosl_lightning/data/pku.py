@@ -13,13 +13,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from prosl_lightning.data.line_reader import LineReader
+from prosl_lightning.data.raw_files import read_file
 from prosl_lightning.errors import DataError
 from prosl_lightning.tables import counted
 
 NUM_JOINTS, NUM_BODIES = 25, 2
 NUM_COLUMNS = NUM_BODIES * NUM_JOINTS * 3
 # of one file: several times the longest, so that no damaged one fills the memory
-MAX_VIDEO_BYTES, MAX_CLIP_BYTES, MAX_LABEL_BYTES = 50_000_000, 20_000_000, 1_000_000
+MAX_CLIP_BYTES, MAX_LABEL_BYTES = 20_000_000, 1_000_000
 MAX_FRAMES = 50_000  # of a video or clip: half an hour
 _BODY_COLUMNS = 10  # of the line about a body in a clip that was cut out
 _LONG_LINE, _BLOCK = 20_000, 1000  # characters of a line, and lines, that NumPy is given at a time
@@ -111,7 +113,7 @@ def read_video(path: str | Path) -> PkuVideo:
     Raises:
         DataError: The file cannot be read or is empty.
     """
-    return PkuVideo(_read(path, MAX_VIDEO_BYTES), str(path))
+    return PkuVideo(read_file(path), str(path))
 
 
 def read_labels(path: str | Path) -> tuple[list[PkuLabel], list[tuple[str, str]]]:
@@ -124,7 +126,7 @@ def read_labels(path: str | Path) -> tuple[list[PkuLabel], list[tuple[str, str]]
         DataError: The file cannot be read.
     """
     labels, bad = [], []
-    for row, line in enumerate(_read(path, MAX_LABEL_BYTES).decode("utf-8-sig", "replace").splitlines(), start=1):
+    for row, line in enumerate(read_file(path, MAX_LABEL_BYTES).decode("utf-8-sig", "replace").splitlines(), start=1):
         tokens = line.replace(",", " ").split()
         if not tokens:
             continue
@@ -152,65 +154,23 @@ def read_clip(path: str | Path) -> FloatArray:
     Raises:
         DataError: The file cannot be read or is not such a text; names the file and the line.
     """
-    return _ClipReader(_read(path, MAX_CLIP_BYTES), str(path)).read()
-
-
-class _ClipReader:
-    """Follows the counts of a clip's text."""
-
-    def __init__(self, content: bytes, source: str) -> None:
-        self._content = content.rstrip()
-        self._source, self._next, self._place = source, 0, 0
-
-    def read(self) -> FloatArray:
-        if not self._content:
-            raise DataError(f"{self._source}: empty file")
-        announced = self._count("the frame count", 0, MAX_FRAMES)
-        frames: list[FloatArray] = []
-        while self._place < len(self._content):
-            if len(frames) == announced:
-                raise DataError(
-                    f"{self._source}: goes on after line {self._next}, but its first line says "
-                    f"{counted(announced, 'frame')}"
-                )
-            bodies = np.zeros((NUM_BODIES, NUM_JOINTS, 3))
-            for number in range(self._count("a body count", 0, NUM_BODIES)):
-                if number == 0:
-                    self._row(_BODY_COLUMNS, "about a body")
-                    self._count("the joint count", NUM_JOINTS, NUM_JOINTS)
-                bodies[number] = [self._row(3, "of a joint") for _ in range(NUM_JOINTS)]
-            frames.append(bodies)
-        return np.array(frames).reshape(-1, NUM_BODIES, NUM_JOINTS, 3)
-
-    def _row(self, columns: int, what: str) -> list[float]:
-        tokens = self._line().split(None, 10 * columns)
-        if len(tokens) != columns:
-            raise self._error(f"{counted(len(tokens), 'column')}, expected the {columns} numbers {what}")
-        try:
-            return _numbers(tokens)
-        except DataError as error:
-            raise self._error(str(error)) from None
-
-    def _count(self, what: str, least: int, most: int) -> int:
-        text = self._line().strip()
-        try:
-            count = _whole(text)
-        except DataError:
-            raise self._error(f"'{text[:40]}', expected {what}") from None
-        if not least <= count <= most:
-            raise self._error(f"{text[:40]} cannot be {what}")
-        return count
-
-    def _line(self) -> str:
-        if self._place >= len(self._content):
-            raise DataError(f"{self._source}: truncated: ends within a frame, after line {self._next}")
-        start, end = self._place, self._content.find(b"\n", self._place)
-        self._place = len(self._content) if end < 0 else end + 1
-        self._next += 1
-        return self._content[start : self._place].decode("ascii", errors="replace")
-
-    def _error(self, problem: str) -> DataError:
-        return DataError(f"{self._source}: line {self._next}: {problem}")
+    text = LineReader(read_file(path, MAX_CLIP_BYTES), str(path))
+    announced = text.count("the frame count", MAX_FRAMES)
+    frames: list[FloatArray] = []
+    while not text.ended:
+        if len(frames) == announced:
+            says = counted(announced, "frame")
+            raise DataError(f"{path}: goes on after line {text.number}, but its first line says {says}")
+        bodies = np.zeros((NUM_BODIES, NUM_JOINTS, 3))
+        for number in range(text.count("a body count", NUM_BODIES)):
+            if number == 0:
+                text.row(_BODY_COLUMNS, "about a body")
+                text.count("the joint count", NUM_JOINTS, NUM_JOINTS)
+            bodies[number] = [text.row(3, "of a joint") for _ in range(NUM_JOINTS)]
+            if not np.isfinite(bodies[number]).all():
+                raise text.error("NaN or infinity in the body that ends here, expected finite numbers")
+        frames.append(bodies)
+    return np.array(frames).reshape(-1, NUM_BODIES, NUM_JOINTS, 3)
 
 
 def _parse_regular(lines: list[str]) -> FloatArray | None:
@@ -241,21 +201,7 @@ def _numbers(tokens: list[str]) -> list[float]:
 
 def _whole(token: str) -> int:
     """A whole number, also one written as 12.0."""
-    try:
-        value = float(token.replace("_", "?"))
-    except ValueError:
-        raise DataError(f"'{token[:40]}' is not a number") from None
+    (value,) = _numbers([token])
     if not value.is_integer() or abs(value) > 1e9:
         raise DataError(f"'{token[:40]}' is not a whole number")
     return int(value)
-
-
-def _read(path: str | Path, limit: int) -> bytes:
-    try:
-        with Path(path).open("rb") as file:
-            content = file.read(limit + 1)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    if len(content) > limit:
-        raise DataError(f"{path}: more than {limit // 10**6} MB, which no such file has")
-    return content

@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from prosl_lightning.data.raw_files import read_text
 from prosl_lightning.errors import DataError
 from prosl_lightning.tables import counted
 
@@ -129,11 +130,7 @@ def read_split_file(path: Path, part: int) -> dict[str, int]:
     Raises:
         DataError: The file is not such a text, or a video trains and tests.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
-    rows = [[name.strip().removesuffix(".txt") for name in line.split(",")] for line in lines]
+    rows = [[name.strip().removesuffix(".txt") for name in line.split(",")] for line in read_text(path).splitlines()]
     sides = [names for row in rows if (names := [name for name in row if _VIDEOS[part].fullmatch(name)])]
     if not sides:
         return {}

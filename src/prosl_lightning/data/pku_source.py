@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from prosl_lightning.data.pku import PkuLabel, PkuVideo, read_clip, read_labels, read_video
@@ -23,7 +23,8 @@ from prosl_lightning.data.pku_sets import (
     split_protocol,
     video_name,
 )
-from prosl_lightning.data.source import RawSequence, Source
+from prosl_lightning.data.raw_files import check_file
+from prosl_lightning.data.source import RawSequence, Source, reason
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.skeleton import SkeletonLayout
 from prosl_lightning.tables import counted
@@ -45,7 +46,6 @@ class PkuClip:
         label: Its class, from 0.
         columns: Its integers in the index.
         frames: First frame and the one after the last, from 0; None for a clip with a file of its own.
-        min_frames: Fewer are too few.
     """
 
     path: str
@@ -53,7 +53,6 @@ class PkuClip:
     label: int
     columns: Mapping[str, int]
     frames: tuple[int, int] | None = None
-    min_frames: int = MIN_FRAMES
 
 
 def open_pku(
@@ -88,22 +87,21 @@ def open_pku(
         layout=SkeletonLayout.of("kinect-v2"),
         num_bodies=2,
         items=[],
-        read=read_pku,
+        read=partial(read_pku, min_frames=min_frames),
         class_names=class_names(),
         protocols=PROTOCOLS,
-        left_out={reason: names for reason, names in files.left_out.items() if names},
+        left_out={why: names for why, names in files.left_out.items() if names},
         bad=files.bad,
     )
     splits = _splits(files, source)
     clips = _labelled(files, source, zero_based) if files.skeletons else _cut(files, source)
-    items = (_with_sides(clip, pku, splits) for clip in clips)
-    source.items = [replace(clip, min_frames=min_frames) for clip in items]
+    source.items = [_with_sides(clip, pku, splits) for clip in clips]
     source.notes.append(pku.told)
     return source
 
 
-def read_pku(clip: PkuClip) -> RawSequence:
-    """Read one clip. Its column ``cut`` counts the frames that lie beyond the end of the video."""
+def read_pku(clip: PkuClip, min_frames: int) -> RawSequence:
+    """Read one clip, unless it is too short. Column ``cut`` counts the frames that lie beyond the end of the video."""
     where = f"{clip.path}, {clip.name}" if clip.frames else clip.path
     columns = dict(clip.columns)
     try:
@@ -116,10 +114,10 @@ def read_pku(clip: PkuClip) -> RawSequence:
                 raise DataError(f"begins at frame {columns['start']} of a video of {len(video)}")
             bodies = video.frames(first, min(last, len(video)))
             columns["cut"] = last - first - len(bodies)
-        if len(bodies) < clip.min_frames:
-            raise DataError(f"{counted(len(bodies), 'frame')}, fewer than {clip.min_frames}")
+        if len(bodies) < min_frames:
+            raise DataError(f"{counted(len(bodies), 'frame')}, fewer than {min_frames}")
     except (DataError, OSError) as error:
-        return RawSequence(where, clip.name, error=str(error).removeprefix(f"{clip.path}: "))
+        return RawSequence.unusable(where, clip.name, error, clip.path)
     return RawSequence(where, clip.name, bodies, label=clip.label, columns=columns)
 
 
@@ -149,7 +147,7 @@ class _Files:
         Raises:
             DataError: None of them is a recording of the phase, or there is no label file.
         """
-        found = sorted(path for path in root.rglob("*") if path.suffix in (".txt", ".skeleton") and path.is_file())
+        found = sorted(path for path in root.rglob("*") if path.suffix in (".txt", ".skeleton") and not path.is_dir())
         names = {path: parse_video_name(path.stem) or parse_clip_name(path.stem) for path in found}
         if part is None:
             part = max((name[0] for name in names.values() if name), default=1)
@@ -165,6 +163,11 @@ class _Files:
         return files
 
     def _add(self, path: Path) -> None:
+        try:
+            check_file(path)
+        except DataError as error:
+            self.bad.append((str(path), reason(error, path)))
+            return
         videos = self.labels if _is_label_file(path) else self.skeletons
         group = self.clips if parse_clip_name(path.stem) else videos
         if path.stem in group:
@@ -209,22 +212,19 @@ def _labelled(files: _Files, source: Source, zero_based: bool) -> Iterator[PkuCl
         try:
             labels, bad = read_labels(files.labels[stem])
         except DataError as error:
-            source.bad.append((str(files.labels[stem]), str(error).removeprefix(f"{files.labels[stem]}: ")))
+            source.bad.append((str(files.labels[stem]), reason(error, files.labels[stem])))
             continue
         source.bad.extend(bad)
         numbers = (parse_video_name(stem) or (0, {}))[1]
         for label in labels:
-            first, last = (
-                label.start if zero_based else max(label.start, 1) - 1,
-                label.end,
-            )  # 0 occurs and means the first
-            if reason := _unusable(label, first, source):
-                source.bad.append((f"{files.labels[stem]}, line {label.row}", reason))
+            first = label.start if zero_based else max(label.start, 1) - 1  # 0 occurs and means the first
+            if problem := _unusable(label, first, source):
+                source.bad.append((f"{files.labels[stem]}, line {label.row}", problem))
                 continue
             columns = numbers | {
                 "clip": label.row, "start": label.start, "end": label.end, "confidence": label.confidence, "cut": 0
             }  # fmt: skip
-            yield PkuClip(str(path), f"{stem}_{label.row:03d}", label.action - 1, columns, (first, last))
+            yield PkuClip(str(path), f"{stem}_{label.row:03d}", label.action - 1, columns, (first, label.end))
 
 
 def _unusable(label: PkuLabel, first: int, source: Source) -> str:

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from prosl_lightning.data.archive import Archive, ArchiveWriter
 from prosl_lightning.data.archive_writer import refuse_occupied
-from prosl_lightning.data.conversion import Prepared, write_all
-from prosl_lightning.data.ntu_sets import parse_name
+from prosl_lightning.data.conversion import write_all
+from prosl_lightning.data.ntu_sets import ntu_fields
 from prosl_lightning.data.pool_layout import move_center, shared_layout
 from prosl_lightning.data.prepare_report import PrepareReport, print_report
+from prosl_lightning.data.source import RawSequence
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.skeleton import SkeletonLayout
 from prosl_lightning.tables import counted, table
@@ -43,12 +44,12 @@ class _Member:
     recenter: bool
 
     def joints_of(self, row: int, layout: SkeletonLayout, num_bodies: int) -> NDArray[np.float32]:
-        """One sequence ``(T, V, M, C)`` with the pool's joints and bodies."""
+        """One sequence ``(T, M, V, C)`` with the pool's joints and bodies."""
         frames = self.archive.clip(row).astype(np.float32)  # (T, C, V, M)
         if self.recenter:
             frames = move_center(frames, self.archive.layout.center, [self.joints[joint] for joint in layout.center])
-        joints = np.zeros((len(frames), layout.num_joints, num_bodies, 3), dtype=np.float32)
-        joints[:, :, : self.archive.num_bodies] = frames[:, :, self.joints].transpose(0, 2, 3, 1)
+        joints = np.zeros((len(frames), num_bodies, layout.num_joints, 3), dtype=np.float32)
+        joints[:, : self.archive.num_bodies] = frames[:, :, self.joints].transpose(0, 3, 2, 1)
         return joints
 
 
@@ -231,14 +232,7 @@ def _keep_tests_apart(members: Sequence[_Member], layout: SkeletonLayout) -> lis
 def _key(member: _Member, row: int) -> tuple[str, int]:
     """Name (in a pool of pools without its archive's) and length; a name of NTU RGB+D says enough by itself."""
     name = str(member.archive.names[row]).rsplit("/", 1)[-1]
-    return name, 0 if _is_ntu(name) else int(member.archive.lengths[row])
-
-
-def _is_ntu(name: str) -> bool:
-    try:
-        return bool(parse_name(name))
-    except DataError:
-        return False
+    return name, 0 if ntu_fields(name) else int(member.archive.lengths[row])
 
 
 def _are_same(layout: SkeletonLayout, *places: tuple[_Member, int]) -> bool:
@@ -246,18 +240,18 @@ def _are_same(layout: SkeletonLayout, *places: tuple[_Member, int]) -> bool:
     if _key(member, row)[1] == 0:  # copies that others cut or denoised differ, and are the same recording
         return member is not other
     bodies = min(member.archive.num_bodies for member, _ in places)
-    first, second = (m.joints_of(r, layout, m.archive.num_bodies)[:, :, :bodies] for m, r in places)
+    first, second = (m.joints_of(r, layout, m.archive.num_bodies)[:, :bodies] for m, r in places)
     return member is not other and bool(np.abs(first - second).max() <= _SAME * np.abs(first).max())
 
 
 def _sequences(
     members: Sequence[_Member], layout: SkeletonLayout, num_bodies: int, columns: Sequence[str]
-) -> Generator[Prepared, None, None]:
+) -> Generator[RawSequence, None, None]:
     for member in members:
         archive = member.archive
         for row, name in enumerate(archive.names.tolist()):
             label = int(archive.labels[row])
-            yield Prepared(
+            yield RawSequence(
                 f"{archive.root}, sequence {row}",
                 f"{member.name}/{name}",
                 member.joints_of(row, layout, num_bodies),

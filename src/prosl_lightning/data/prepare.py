@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from prosl_lightning.data.archive import Archive
 from prosl_lightning.data.archive_writer import refuse_occupied
-from prosl_lightning.data.conversion import check_layout, prepare_source
+from prosl_lightning.data.conversion import prepare_source
 from prosl_lightning.data.formats import open_source
 from prosl_lightning.data.formats.known_sets import parse_protocol
 from prosl_lightning.data.ntu_sets import NTU60, NTU120
@@ -22,135 +24,89 @@ __all__ = ["PrepareReport", "arrays", "ntu60", "ntu120", "pku1", "pku2", "prepar
 Normalize = Literal["agcn", "crossclr", "upright", "none"]
 
 
-def ntu60(
-    raw: str,
-    *,
-    out: str,
-    normalize: Normalize = "agcn",
-    strict: bool = False,
-    jobs: int = 1,
-    dtype: Literal["float16", "float32"] = "float16",
-    overwrite: bool = False,
-) -> PrepareReport:
+def ntu60(raw: str, *, out: str, **options: Any) -> PrepareReport:
     """Make an archive from the raw recordings of NTU RGB+D 60; protocols x-sub and x-view.
 
     Args:
         raw: Folder with `.skeleton` files or the distributed zip files, at any depth; or one such file.
         out: Folder of the archive to make.
-        normalize: agcn (as 2s-AGCN, HiCo), crossclr (as CrosSCLR, AimCLR), upright (agcn, turned about the spine only),
-            or none.
-        strict: Stop at the first file that cannot be used.
-        jobs: Processes that read and normalise.
-        dtype: Number format of the coordinates.
-        overwrite: Replace an archive that exists.
-
-    Returns:
-        What was written and what was not.
-
-    Raises:
-        DataError: No file can be used, or the archive cannot be written.
+        options: Those of :func:`convert`.
     """
-    refuse_occupied(Path(out).absolute(), overwrite)
-    source = open_ntu(raw, NTU60)
-    return prepare_source(
-        source, out=out, normalize=normalize, strict=strict, jobs=jobs, dtype=dtype, overwrite=overwrite
-    )
+    return convert(partial(open_ntu, raw, NTU60), out, **options)
 
 
-def ntu120(
-    raw: str,
-    *,
-    out: str,
-    normalize: Normalize = "agcn",
-    strict: bool = False,
-    jobs: int = 1,
-    dtype: Literal["float16", "float32"] = "float16",
-    overwrite: bool = False,
-) -> PrepareReport:
+def ntu120(raw: str, *, out: str, **options: Any) -> PrepareReport:
     """Make an archive from the raw recordings of NTU RGB+D 120; protocols x-sub, x-set and one-shot.
 
     Args:
         raw: Folder with `.skeleton` files or the distributed zip files, at any depth; or one such file.
         out: Folder of the archive to make.
-        normalize: agcn (as 2s-AGCN, HiCo), crossclr (as CrosSCLR, AimCLR), upright (agcn, turned about the spine only),
-            or none.
-        strict: Stop at the first file that cannot be used.
-        jobs: Processes that read and normalise.
-        dtype: Number format of the coordinates.
-        overwrite: Replace an archive that exists.
-
-    Returns:
-        What was written and what was not.
-
-    Raises:
-        DataError: No file can be used, or the archive cannot be written.
+        options: Those of :func:`convert`.
     """
-    refuse_occupied(Path(out).absolute(), overwrite)
-    source = open_ntu(raw, NTU120)
-    return prepare_source(
-        source, out=out, normalize=normalize, strict=strict, jobs=jobs, dtype=dtype, overwrite=overwrite
-    )
+    return convert(partial(open_ntu, raw, NTU120), out, **options)
 
 
-def pku1(
-    raw: str,
-    *,
-    out: str,
-    normalize: Normalize = "agcn",
-    zero_based: bool = False,
-    min_frames: int = MIN_FRAMES,
-    strict: bool = False,
-    jobs: int = 1,
-    dtype: Literal["float16", "float32"] = "float16",
-    overwrite: bool = False,
-) -> PrepareReport:
+def pku1(raw: str, *, out: str, **options: Any) -> PrepareReport:
     """Make an archive of the labelled clips of PKU-MMD phase I; protocols x-sub and x-view.
 
     Args:
         raw: Folder with skeleton files, label files and, if there are any, split files, at any depth.
         out: Folder of the archive to make.
-        normalize: agcn (as 2s-AGCN, HiCo), crossclr (as CrosSCLR, AimCLR), upright (agcn, turned about the spine only),
-            or none.
-        zero_based: Read label frames as start:end, from 0 and without the end, not from 1 and with it.
-        min_frames: Clips with fewer frames are listed and left out.
-        strict: Stop at the first clip that cannot be used.
-        jobs: Processes that read and normalise.
-        dtype: Number format of the coordinates.
-        overwrite: Replace an archive that exists.
-
-    Returns:
-        What was written and what was not.
-
-    Raises:
-        DataError: No clip can be used, or the archive cannot be written.
+        options: Those of :func:`convert_pku`.
     """
-    refuse_occupied(Path(out).absolute(), overwrite)
-    source = open_pku(raw, 1, zero_based=zero_based, min_frames=min_frames)
-    return _prepare_pku(source, out, normalize, strict, jobs, dtype, overwrite)
+    return convert_pku(raw, 1, out, **options)
 
 
-def pku2(
-    raw: str,
-    *,
-    out: str,
-    normalize: Normalize = "agcn",
-    zero_based: bool = False,
-    min_frames: int = MIN_FRAMES,
-    strict: bool = False,
-    jobs: int = 1,
-    dtype: Literal["float16", "float32"] = "float16",
-    overwrite: bool = False,
-) -> PrepareReport:
+def pku2(raw: str, *, out: str, **options: Any) -> PrepareReport:
     """Make an archive of the labelled clips of PKU-MMD phase II; protocols x-sub and x-view.
 
     Args:
         raw: Folder with skeleton files, label files and, if there are any, split files, at any depth.
         out: Folder of the archive to make.
-        normalize: agcn (as 2s-AGCN, HiCo), crossclr (as CrosSCLR, AimCLR), upright (agcn, turned about the spine only),
-            or none.
+        options: Those of :func:`convert_pku`.
+    """
+    return convert_pku(raw, 2, out, **options)
+
+
+def convert_pku(
+    raw: str, part: int, out: str, *, zero_based: bool = False, min_frames: int = MIN_FRAMES, **options: Any
+) -> PrepareReport:
+    """Make an archive of one phase of PKU-MMD.
+
+    Args:
+        raw: Folder of the files.
+        part: Phase, 1 or 2.
+        out: Folder of the archive to make.
         zero_based: Read label frames as start:end, from 0 and without the end, not from 1 and with it.
         min_frames: Clips with fewer frames are listed and left out.
-        strict: Stop at the first clip that cannot be used.
+        options: Those of :func:`convert`.
+    """
+    report = convert(partial(open_pku, raw, part, zero_based=zero_based, min_frames=min_frames), out, **options)
+    archive = Archive.open(report.root)
+    late = archive.names[archive.columns["cut"] > 0].tolist() if "cut" in archive.columns else []
+    if late:
+        print(f"end after their video and were shortened (column cut): {len(late)}: {', '.join(late[:10])}")
+    return report
+
+
+def convert(
+    opened: Callable[[], Source],
+    out: str,
+    *,
+    normalize: Normalize = "agcn",
+    strict: bool = False,
+    jobs: int = 1,
+    dtype: Literal["float16", "float32"] = "float16",
+    overwrite: bool = False,
+) -> PrepareReport:
+    """Make an archive from recordings, which are opened once it is known that the archive may be written.
+
+    Args:
+        opened: Opens the recordings.
+        out: Folder of the archive to make.
+        normalize: agcn (as 2s-AGCN, HiCo), crossclr (as CrosSCLR, AimCLR), upright (agcn, turned about the spine only),
+            or none.
+        strict: Stop at the first recording that cannot be used.
         jobs: Processes that read and normalise.
         dtype: Number format of the coordinates.
         overwrite: Replace an archive that exists.
@@ -159,24 +115,12 @@ def pku2(
         What was written and what was not.
 
     Raises:
-        DataError: No clip can be used, or the archive cannot be written.
+        DataError: Nothing can be used, or the archive cannot be written.
     """
     refuse_occupied(Path(out).absolute(), overwrite)
-    source = open_pku(raw, 2, zero_based=zero_based, min_frames=min_frames)
-    return _prepare_pku(source, out, normalize, strict, jobs, dtype, overwrite)
-
-
-def _prepare_pku(
-    source: Source, out: str, normalize: str, strict: bool, jobs: int, dtype: str, overwrite: bool
-) -> PrepareReport:
-    report = prepare_source(
-        source, out=out, normalize=normalize, strict=strict, jobs=jobs, dtype=dtype, overwrite=overwrite
+    return prepare_source(
+        opened(), out=out, normalize=normalize, strict=strict, jobs=jobs, dtype=dtype, overwrite=overwrite
     )
-    archive = Archive.open(report.root)
-    late = archive.names[archive.columns["cut"] > 0].tolist() if "cut" in archive.columns else []
-    if late:
-        print(f"end after their video and were shortened (column cut): {len(late)}: {', '.join(late[:10])}")
-    return report
 
 
 def arrays(
@@ -222,7 +166,6 @@ def arrays(
     """
     refuse_occupied(Path(out).absolute(), overwrite)
     source = open_source(file, format=format, layout=layout)
-    check_layout(source, layout)
     if class_names is not None:
         name_classes(source, _class_names(class_names), class_names)
     source.protocols = dict(source.protocols) | dict(map(parse_protocol, protocol.split()))

@@ -23,6 +23,7 @@ class PrepareReport:
         neither: Sequences on neither side, by protocol.
         left_out: What was passed over on purpose: reason -> names.
         bad: Source and reason of everything that could not be used.
+        size_warning: What is wrong with the unit of the coordinates; empty where nothing is.
     """
 
     root: Path
@@ -33,12 +34,13 @@ class PrepareReport:
     neither: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, list[str]] = field(default_factory=dict)
     bad: list[tuple[str, str]] = field(default_factory=list)
+    size_warning: str = ""
 
 
 def print_report(report: PrepareReport, official: Mapping[str, tuple[int, int]] | None = None) -> None:
     """Print what was written, what was left out and why, and the size of each split beside the official one.
 
-    Where a split has another size than the official one, a warning on stderr says by how much.
+    A split of another size than the official one, and coordinates in another unit, are warned of on stderr.
 
     Args:
         report: What :func:`write_all` returned.
@@ -58,7 +60,7 @@ def print_report(report: PrepareReport, official: Mapping[str, tuple[int, int]] 
         columns = ", ".join(report.columns) or "none"
         print(f"no split is known: give one as --protocol NAME:COLUMN=1,2,3; integer columns are {columns}")
     differences = [_difference(name, report.splits[name], sizes) for name, sizes in official.items()]
-    for line in filter(None, differences):
+    for line in filter(None, [*differences, report.size_warning]):
         print(f"warning: {line}", file=sys.stderr)
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from prosl_lightning.data.normalize import FloatArray
-from prosl_lightning.errors import DataError
-from prosl_lightning.skeleton import SkeletonLayout
+from prosl_lightning.errors import DataError, UsageError
+from prosl_lightning.skeleton import SkeletonLayout, packaged_layouts
 
 
 @dataclass(frozen=True)
 class RawSequence:
-    """One recorded sequence as it stands in its file, or the reason why it cannot be used.
+    """One sequence, as it stands in its file or normalised, or the reason why it cannot be used.
 
     Attributes:
         source: File (and row) it comes from, for messages.
@@ -32,6 +32,11 @@ class RawSequence:
     error: str = ""
     label: int = -1
     columns: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def unusable(cls, source: str, name: str, error: Exception, path: object = None) -> RawSequence:
+        """A sequence that cannot be used; a message that begins with the path of its file, as errors do, loses it."""
+        return cls(source, name, error=reason(error, source if path is None else path))
 
 
 @dataclass
@@ -86,6 +91,38 @@ class Source:
             return self.stream()
         assert self.read is not None
         return map(self.read, self.items)
+
+
+def reason(error: Exception, path: object) -> str:
+    """What an error says, without the path it begins with: lists of what is bad name that themselves."""
+    return str(error).removeprefix(f"{path}: ")
+
+
+def choose_layout(layout: str | SkeletonLayout | None, usual: str | None, path: Path) -> SkeletonLayout:
+    """The user's body model, else the one that is usual for the format.
+
+    Raises:
+        UsageError: There is neither.
+    """
+    if layout is None and usual is None:
+        raise UsageError(
+            f"{path.name}: whose joints are these? give the body model with --layout NAME or FILE.yaml;\n"
+            f"packaged are {', '.join(packaged_layouts())}"
+        )
+    return SkeletonLayout.of(layout or usual or "")
+
+
+def check_joints(layout: SkeletonLayout, num_joints: int, path: Path) -> None:
+    """Refuse a body model with another number of joints than the file has.
+
+    Raises:
+        DataError: They differ.
+    """
+    if layout.num_joints != num_joints:
+        raise DataError(
+            f"{path}: {num_joints} joints, but layout '{layout.name}' has {layout.num_joints}; "
+            "choose another with --layout"
+        )
 
 
 def name_classes(source: Source, names: tuple[str, ...], file: str) -> None:

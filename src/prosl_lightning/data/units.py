@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from prosl_lightning.data.normalize import FloatArray
 from prosl_lightning.skeleton import SkeletonLayout
 
 SMALLEST, LARGEST = 0.02, 20.0  # metres; hands and animals lie between, millimetres and pixels do not
@@ -20,7 +21,7 @@ _MISTAKES = {
 }
 
 
-def size_warning(sizes: Sequence[float], layout: SkeletonLayout) -> str:
+def size_warning(sizes: Sequence[float] | NDArray[np.float64], layout: SkeletonLayout) -> str:
     """What is wrong with the sizes of some bodies; empty where nothing is.
 
     Args:
@@ -37,15 +38,11 @@ def size_warning(sizes: Sequence[float], layout: SkeletonLayout) -> str:
     )
 
 
-def body_size(joints: NDArray[np.float32]) -> float:
+def body_size(bodies: FloatArray) -> float:
     """Largest extent along an axis of the first body, in the first frame it is there; 0 where it never is.
 
     Args:
-        joints: Coordinates ``(T, V, M, C)``; absent joints are zero.
+        bodies: Coordinates ``(T, B, V, C)``; absent joints are zero.
     """
-    first = joints[:, :, 0]
-    frames = np.flatnonzero((first != 0).any(axis=(1, 2)))
-    if len(frames) == 0:
-        return 0.0
-    frame = first[frames[0]]
-    return float(np.ptp(frame[(frame != 0).any(axis=1)], axis=0).max())
+    frame = next((body for body in bodies[:, 0] if body.any()), None) if bodies.shape[1] else None
+    return 0.0 if frame is None else float(np.ptp(frame[(frame != 0).any(axis=1)], axis=0).max())

@@ -206,6 +206,21 @@ def test_an_annotation_that_does_not_fit(tmp_path, change, message):
     assert re.search(message, second.error)
 
 
+def test_samples_of_one_name_are_told(tmp_path):
+    """Which part of a split they are in cannot be said of each, so somebody should look."""
+    annotations = [
+        {"frame_dir": name, "label": 0, "keypoint": np.full((1, 4, 25, 3), row + 1.0, np.float32)}
+        for row, name in enumerate("bacabb")
+    ]
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(annotations))
+    source = open_source(tmp_path / "x.pkl")
+    assert "warning: 2 names stand for several sequences: a, b" in source.notes
+    assert [float(s.bodies[0, 0, 0, 0]) for s in source] == [2, 4, 1, 5, 6, 3]
+    samples = [{"name": "a", "num_frames": 1, "data": {}}] * 2
+    (tmp_path / "raw_skes_data.pkl").write_bytes(pickle.dumps(samples))
+    assert "warning: 1 name stands for several sequences: a" in open_source(tmp_path / "raw_skes_data.pkl").notes
+
+
 def test_17_joints_in_3d_have_no_usual_body_model(tmp_path):
     """They may be Human3.6M's, or pixels with a score."""
     content = [{"frame_dir": "a", "label": 0, "keypoint": np.ones((1, 4, 17, 3), np.float32)}]

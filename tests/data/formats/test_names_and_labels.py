@@ -117,12 +117,13 @@ def test_columns_that_every_archive_has(tmp_path):
 def test_pipes_are_not_waited_for(make, tmp_path):
     folder = _folder(tmp_path / "r", "name\na\nb\n", "a.csv")
     os.mkfifo(tmp_path / "r" / "b.csv")
-    assert [s.error for s in open_source(folder, layout="kinect-v2")] == ["", "not a file that can be read"]
-    with pytest.raises(DataError, match=r"b.csv: neither a file nor a folder"):
+    errors = [s.error for s in open_source(folder, layout="kinect-v2")]
+    assert errors == ["", "a named pipe, not a file that can be read"]
+    with pytest.raises(DataError, match=r"b.csv: neither a file nor a folder but a named pipe"):
         open_source(tmp_path / "r" / "b.csv")
     ucla = make("nw-ucla-json", tmp_path).path
     os.mkfifo(ucla / "a01_s01_e00_v02.json")
-    assert [s.error for s in open_source(ucla)].count("not a file that can be read") == 1
+    assert [s.error for s in open_source(ucla)].count("a named pipe, not a file that can be read") == 1
 
 
 def test_the_folder_one_stands_in_tells_the_protocol(make, tmp_path, monkeypatch):

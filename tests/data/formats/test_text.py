@@ -95,3 +95,16 @@ def test_a_header_that_counts_the_columns_is_no_frame(tmp_path):
         assert len(_read(tmp_path / "x.csv", first, ",".join(ROW))) == 2
     with pytest.raises(DataError, match=r"x.csv: the header names 8 columns, the lines have 9"):
         _read(tmp_path / "x.csv", ",".join(map(str, range(8))), ",".join(ROW))
+
+
+@pytest.mark.parametrize("separator", [";", "\t", " ", "; "])
+@pytest.mark.parametrize("header", [True, False])
+def test_decimal_commas_are_told(tmp_path, separator, header):
+    lines = [separator.join(NAMES)] * header + [separator.join(["0,5", "-1,25", "3,0e-1", "7", *ROW[4:]])]
+    with pytest.raises(DataError, match=rf"x.csv: line {len(lines)}: decimal comma found \(0,5\); use points"):
+        _read(tmp_path / "x.csv", *lines)
+
+
+def test_a_wrong_cell_between_commas_is_no_decimal_comma(tmp_path):
+    with pytest.raises(DataError, match=r"line 1: 'x y' is no number"):
+        _read(tmp_path / "x.csv", ", ".join([*ROW[:8], "x y"]))

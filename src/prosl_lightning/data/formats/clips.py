@@ -18,6 +18,12 @@ _TINY = 1e-6
 _STRAIGHT = 0.01  # of a line's length; float16 rounds a shoulder line of 0.3 m to 0.001 of it
 
 
+def last_frame(bodies: NDArray[Any]) -> int:
+    """Frames of a clip ``(T, B, V, C)`` up to the last that is not all zero; 0 where everything is."""
+    present = np.flatnonzero((bodies != 0).reshape(len(bodies), -1).any(axis=1))
+    return int(present[-1]) + 1 if len(present) else 0
+
+
 def true_length(bodies: NDArray[Any]) -> int:
     """Frames of a padded clip that were recorded.
 
@@ -31,8 +37,7 @@ def true_length(bodies: NDArray[Any]) -> int:
     Returns:
         Frames up to the last that is not padding; 0 where everything is zero.
     """
-    present = np.flatnonzero((bodies != 0).reshape(len(bodies), -1).any(axis=1))
-    length = int(present[-1]) + 1 if len(present) else 0
+    length = last_frame(bodies)
     if length != REPLAYED_LENGTH:
         return length
     with np.errstate(all="ignore"):

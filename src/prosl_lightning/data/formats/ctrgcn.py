@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from prosl_lightning.data.formats.clips import last_frame
 from prosl_lightning.data.formats.labels import (
     TEST,
     TRAIN,
@@ -19,11 +21,10 @@ from prosl_lightning.data.formats.labels import (
     protocol_name,
     split_rule,
 )
-from prosl_lightning.data.formats.layouts import check_joints, choose_layout
 from prosl_lightning.data.formats.npy import NpyHeader, check_sequence_size, read_header, read_member
-from prosl_lightning.data.formats.ragged import BROKEN_ZIP
 from prosl_lightning.data.ntu_sets import NTU60, NTU120
-from prosl_lightning.data.source import RawSequence, Source
+from prosl_lightning.data.raw_files import opened_zip
+from prosl_lightning.data.source import RawSequence, Source, check_joints, choose_layout
 from prosl_lightning.errors import DataError
 from prosl_lightning.skeleton import SkeletonLayout
 
@@ -35,34 +36,23 @@ _PARTS = {"train": TRAIN, "test": TEST}
 def open_ctrgcn(path: str | Path, layout: str | SkeletonLayout | None = None) -> Source:
     """Open an npz file with ``x_train``, ``x_test`` (N, T, M*V*C) and one-hot ``y_train``, ``y_test`` (N, classes).
 
-    Samples have no names; they are numbered in their order. Zero frames at the end are padding.
-
-    Args:
-        path: The file, e.g. ``NTU60_CS.npz``; its name tells the protocol.
-        layout: Body model; Kinect v2 unless given.
-
-    Raises:
-        DataError: The file is damaged or its arrays do not fit together.
-        UsageError: The body model is not known.
+    Samples have no names; they are numbered in their order. Zero frames at the end are padding. The name of the file,
+    e.g. ``NTU60_CS.npz``, tells the protocol. The layout is Kinect v2 unless given.
     """
     file = Path(path)
     body_model = choose_layout(layout, "kinect-v2", file)
     protocol = protocol_name(file.stem)
-    try:
-        with zipfile.ZipFile(file) as archive:
-            parts = [_open_part(archive, part, file, body_model) for part in _PARTS]
-    except BROKEN_ZIP as error:
-        raise _broken(file, error) from error
-    reader = _Reader(file, protocol, body_model.num_joints, tuple(part for part in parts if part is not None))
-    if not reader.parts:
+    with opened_zip(file) as archive:
+        parts = [part for name in _PARTS if (part := _open_part(archive, name, file, body_model))]
+    if not parts:
         raise DataError(f"{file}: lacks x_train and x_test")
     source = Source(
         file,
         FORMAT,
         body_model,
-        num_bodies=min(max(part.num_bodies for part in reader.parts), 2),
-        items=range(sum(part.header.shape[0] for part in reader.parts)),
-        stream=reader.sequences,
+        num_bodies=min(max(part.num_bodies for part in parts), 2),
+        items=range(sum(part.header.shape[0] for part in parts)),
+        stream=partial(_sequences, file, parts, protocol, body_model.num_joints),
         protocols={protocol: split_rule(protocol)},
         notes=["samples have no names: they are numbered in the order of the file"],
     )
@@ -83,38 +73,23 @@ class _Part:
     num_bodies: int
 
 
-@dataclass(frozen=True)
-class _Reader:
-    file: Path
-    protocol: str
-    num_joints: int
-    parts: tuple[_Part, ...]
-
-    def sequences(self) -> Iterator[RawSequence]:
-        """Yield the samples of both sides in order, one held at a time."""
-        try:
-            with zipfile.ZipFile(self.file) as archive:
-                for part in self.parts:
-                    yield from self._of_part(archive, part)
-        except BROKEN_ZIP as error:
-            raise _broken(self.file, error) from error
-
-    def _of_part(self, archive: zipfile.ZipFile, part: _Part) -> Iterator[RawSequence]:
-        number, length, _ = part.header.shape
-        row_bytes = part.header.size // max(number, 1)
-        with archive.open(f"x_{part.name}.npy") as stream:
-            read_header(stream, str(self.file))
-            for row in range(number):
-                name = f"{part.name}_{row:06d}"
-                source = f"{self.file.name}, x_{part.name}, row {row}"
-                content = stream.read(row_bytes)
-                if len(content) < row_bytes:
-                    raise DataError(f"{source}: the file is cut off")
-                bodies = np.frombuffer(content, part.header.dtype).reshape(length, part.num_bodies, self.num_joints, 3)
-                present = np.flatnonzero((bodies != 0).reshape(length, -1).any(axis=1))
-                bodies = _off_origin(bodies[: int(present[-1]) + 1 if len(present) else 0])
-                columns = {self.protocol: _PARTS[part.name]}
-                yield RawSequence(source, name, bodies, label=part.labels[row], columns=columns)
+def _sequences(file: Path, parts: Sequence[_Part], protocol: str, num_joints: int) -> Iterator[RawSequence]:
+    """Yield the samples of both sides in order, one held at a time."""
+    with opened_zip(file) as archive:
+        for part in parts:
+            number, length, _ = part.header.shape
+            row_bytes = part.header.size // max(number, 1)
+            with archive.open(f"x_{part.name}.npy") as stream:
+                read_header(stream, str(file))
+                for row in range(number):
+                    source = f"{file.name}, x_{part.name}, row {row}"
+                    content = stream.read(row_bytes)
+                    if len(content) < row_bytes:
+                        raise DataError(f"{source}: the file is cut off")
+                    bodies = np.frombuffer(content, part.header.dtype).reshape(length, part.num_bodies, num_joints, 3)
+                    bodies = _off_origin(bodies[: last_frame(bodies)])
+                    columns = {protocol: _PARTS[part.name]}
+                    yield RawSequence(source, f"{part.name}_{row:06d}", bodies, label=part.labels[row], columns=columns)
 
 
 def _off_origin(bodies: NDArray[Any]) -> NDArray[Any]:
@@ -146,7 +121,3 @@ def _open_part(archive: zipfile.ZipFile, part: str, file: Path, layout: Skeleton
     if len(labels) != header.shape[0]:
         raise DataError(f"{found}, but there are {len(labels)} labels in y_{part}")
     return _Part(part, header, tuple(labels), num_bodies)
-
-
-def _broken(file: Path, error: BaseException) -> DataError:
-    return error if isinstance(error, DataError) else DataError(f"{file}: damaged or not readable ({error})")

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prosl_lightning.data.archive_writer import FRAMES, META
 from prosl_lightning.data.formats import ctrgcn, files, nw_ucla, pyskl, ragged, sgn, split_folders
 from prosl_lightning.data.formats.pickles import read_pickle
+from prosl_lightning.data.ntu_source import open_ntu
+from prosl_lightning.data.pku_sets import parse_clip_name, parse_video_name
+from prosl_lightning.data.pku_source import open_pku
+from prosl_lightning.data.raw_files import member_names, special_kind
 from prosl_lightning.data.source import Source
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.skeleton import SkeletonLayout
-
-_PKU_TEXT = re.compile(r"(?:\d{4}|A\d\dN\d\d)-[LMR]\.txt")
-_PKU_CUT = re.compile(r"(?:F\d{3}|A\d{3}N\d{3})V\d{3}C\d{3}L\d{3}\.skeleton")
-_ARCHIVE = "meta.json"
 
 
 @dataclass(frozen=True)
@@ -32,23 +32,11 @@ class _Request:
     content: Any = None
 
 
-def _open_ntu(request: _Request) -> Source:
-    from prosl_lightning.data.ntu_source import open_ntu
-
-    return open_ntu(request.path, None)
-
-
-def _open_pku(request: _Request) -> Source:
-    from prosl_lightning.data.pku_source import open_pku
-
-    return open_pku(request.path, None)
-
-
 def _split_folder(format: str) -> Callable[[_Request], Source]:
-    return lambda request: split_folders.open_split_folders(request.path, format, request.layout)
+    return lambda r: split_folders.open_split_folders(r.path, format, r.layout)
 
 
-# name -> how it is opened, and what it is
+# Name -> how it is opened, and what it is. Openers take the layout the user gave, if any, and raise as `open_source`.
 _OPENERS: dict[str, tuple[Callable[[_Request], Source], str]] = {
     ragged.FORMAT: (lambda r: ragged.open_ragged(r.path, r.layout), "one npz file with joints and lengths"),
     "agcn": (_split_folder("agcn"), "{train,val}_data_joint.npy of 2s-AGCN, HiCo, ISC, CMD, UmURL"),
@@ -60,8 +48,8 @@ _OPENERS: dict[str, tuple[Callable[[_Request], Source], str]] = {
     nw_ucla.FORMAT: (lambda r: nw_ucla.open_nw_ucla(r.path, r.layout), "folder of aXX_sXX_eXX_vXX.json"),
     files.ARRAY_FORMAT: (lambda r: files.open_array(r.path, r.layout, r.axes), "one npy array"),
     files.FOLDER_FORMAT: (lambda r: files.open_files(r.path, r.layout, r.axes), "folder of csv, txt, npy files"),
-    "ntu": (_open_ntu, "raw .skeleton files of NTU RGB+D"),
-    "pku": (_open_pku, "raw files of PKU-MMD"),
+    "ntu": (lambda r: open_ntu(r.path), "raw .skeleton files of NTU RGB+D"),
+    "pku": (lambda r: open_pku(r.path), "raw files of PKU-MMD"),
 }
 FORMATS: dict[str, str] = {name: text for name, (_, text) in _OPENERS.items()}
 
@@ -92,7 +80,7 @@ def open_source(
     if not request.path.exists():
         raise DataError(f"{request.path}: there is no such file or folder")
     if not request.path.is_file() and not request.path.is_dir():  # opening a pipe would wait for ever
-        raise DataError(f"{request.path}: neither a file nor a folder")
+        raise DataError(f"{request.path}: neither a file nor a folder but {special_kind(request.path.stat().st_mode)}")
     if format and format not in _OPENERS:
         raise UsageError(f"unknown format '{format}': expected {', '.join(_OPENERS)}")
     if axes and format not in (files.ARRAY_FORMAT, files.FOLDER_FORMAT):
@@ -104,6 +92,11 @@ def open_source(
         source = opener(request)
     except OSError as error:  # a folder that cannot be listed
         raise DataError(f"{request.path}: cannot be read ({error.strerror or error})") from error
+    if layout is not None and (asked := SkeletonLayout.of(layout)).joints != source.layout.joints:
+        raise UsageError(
+            f"layout '{asked.name}' does not fit {source.path}: format {source.format} has '{source.layout.name}'; "
+            "leave it out"
+        )
     source.notes.insert(0, f"format {format}: {text}")
     return source
 
@@ -116,7 +109,7 @@ def _detect(request: _Request) -> tuple[str, _Request]:
     if suffix == ".npz":
         return _detect_npz(path), request
     if suffix == ".zip":
-        return _detect_names(path, _zip_names(path)), request
+        return _detect_names(path, map(os.path.basename, member_names(path))), request
     if suffix in (".pkl", ".pickle"):
         content = read_pickle(path)
         return _detect_pickle(path, content), _Request(path, request.layout, request.axes, content)
@@ -135,7 +128,7 @@ def _detect(request: _Request) -> tuple[str, _Request]:
 def _detect_npz(path: Path) -> str:
     if not zipfile.is_zipfile(path):
         return ragged.FORMAT
-    names = {name.removesuffix(".npy") for name in _zip_names(path)}
+    names = {name.removesuffix(".npy") for name in member_names(path)}
     if names & {"x_train", "x_test"}:
         return ctrgcn.FORMAT
     if names & {"joints", "lengths"}:
@@ -165,11 +158,11 @@ def _detect_folder(root: Path) -> str:
     for format in split_folders.SUFFIXES:
         if split_folders.protocol_folders(root, format):
             return format
-    if (root / _ARCHIVE).is_file() and (root / "frames.npy").is_file():
+    if (root / META).is_file() and (root / FRAMES).is_file():
         raise DataError(f"{root}: this is an archive already; it needs no preparation")
-    packed = (name for file in sorted(root.rglob("*.zip")) if zipfile.is_zipfile(file) for name in _zip_names(file))
-    skeletons = (name for name in packed if name.endswith(".skeleton"))  # all that is read from within zip files
-    return _detect_names(root, itertools.chain(_walk(root), skeletons))
+    zips = (file for file in sorted(root.rglob("*.zip")) if file.is_file() and zipfile.is_zipfile(file))
+    skeletons = (os.path.basename(name) for file in zips for name in member_names(file, (".skeleton",)))
+    return _detect_names(root, itertools.chain(_walk(root), skeletons))  # nothing else is read from within zip files
 
 
 def _detect_names(path: Path, names: Iterable[str]) -> str:
@@ -178,14 +171,14 @@ def _detect_names(path: Path, names: Iterable[str]) -> str:
     kept: list[str] = []
     sequences = False
     for name in names:
-        if _PKU_CUT.fullmatch(name) or _PKU_TEXT.fullmatch(name):
+        stem, suffix = os.path.splitext(name)
+        if suffix == ".skeleton":
+            return "pku" if parse_clip_name(stem) else "ntu"
+        if suffix == ".txt" and parse_video_name(stem):
             return "pku"
-        if name.endswith(".skeleton"):
-            return "ntu"
-        if name.endswith(".json") and nw_ucla.NAME.fullmatch(name.removesuffix(".json")):
+        if suffix == ".json" and nw_ucla.NAME.fullmatch(stem):
             return nw_ucla.FORMAT
         sequences = sequences or files.is_sequence_name(name)
-        suffix = Path(name).suffix
         found[suffix] = found.get(suffix, 0) + 1
         if len(kept) < 100:
             kept.append(name)
@@ -217,11 +210,3 @@ def _walk(root: Path) -> Iterator[str]:
     for _, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from sorted(name for name in names if not name.startswith("."))
-
-
-def _zip_names(path: Path) -> list[str]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return [name.rsplit("/", 1)[-1] for name in archive.namelist() if not name.endswith("/")]
-    except ragged.BROKEN_ZIP as error:
-        raise DataError(f"{path}: not a (whole) {path.suffix[1:]} file ({error})") from error

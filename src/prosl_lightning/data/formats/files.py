@@ -4,50 +4,35 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prosl_lightning.data.formats.axes import arrange, check_axes, find_axes
-from prosl_lightning.data.formats.clips import REPLAYED_LENGTH, first_clips, note_normalized, true_length
+from prosl_lightning.data.formats.clips import first_clips, last_frame, note_normalized, true_length
 from prosl_lightning.data.formats.index_table import INDEX_FILES, SEQUENCE_SUFFIXES, IndexTable, read_index
-from prosl_lightning.data.formats.layouts import NTU_JOINTS, choose_layout
+from prosl_lightning.data.formats.labels import Sample
 from prosl_lightning.data.formats.npy import MappedArray, check_sequence_size, read_npy
 from prosl_lightning.data.formats.text import read_text_frames
-from prosl_lightning.data.source import RawSequence, Source
-from prosl_lightning.errors import DataError, ProSLError, UsageError
+from prosl_lightning.data.ntu import NUM_JOINTS as NTU_JOINTS
+from prosl_lightning.data.raw_files import check_file
+from prosl_lightning.data.source import RawSequence, Source, choose_layout
+from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.skeleton import SkeletonLayout
 
 ARRAY_FORMAT, FOLDER_FORMAT = "npy", "files"
-
-
-class _Item(NamedTuple):
-    """One sequence: a row of the array or a file, its label and its columns."""
-
-    where: int | Path
-    name: str
-    label: int
-    columns: Mapping[str, int]
 
 
 def open_array(path: str | Path, layout: str | SkeletonLayout | None = None, axes: str | None = None) -> Source:
     """Open one npy array of a single sequence or of many.
 
     The order of axes follows from the sizes where only one fits; else it is given. Zero frames at a clip's end are
-    padding. A csv table of the same name beside the file, one row a sample, gives labels and columns.
-
-    Args:
-        path: The file.
-        layout: Body model; Kinect v2 for ([N,] 3, T, 25, M), needed for everything else.
-        axes: Order of the axes, e.g. ``NCTVM``.
-
-    Raises:
-        DataError: The file is damaged or has other sizes.
-        UsageError: The body model or the order of axes must be given.
+    padding. A csv table of the same name beside the file, one row a sample, gives labels and columns. The layout is
+    Kinect v2 for ([N,] 3, T, 25, M), needed for everything else.
     """
     file = Path(path)
     mapped = MappedArray(file)
@@ -63,9 +48,9 @@ def open_array(path: str | Path, layout: str | SkeletonLayout | None = None, axe
     table = read_index(beside) if beside.is_file() else None
     if table is not None and len(table.labels) != number:
         raise DataError(f"{beside}: {len(table.labels)} rows, but {file.name} holds {number} samples")
-    items = [_item(row, names[row], table, row) for row in range(number)]
     if table is not None and table.names:
-        items = [item._replace(name=name) for item, name in zip(items, table.names, strict=True)]
+        names = table.names
+    items = [_sample(row, names[row], table, row) for row in range(number)]
     bodies = mapped.shape[axes.index("M")] if "M" in axes else 1
     if "D" in axes:
         bodies = mapped.shape[axes.index("D")] // (3 * body_model.num_joints)
@@ -80,14 +65,8 @@ def open_array(path: str | Path, layout: str | SkeletonLayout | None = None, axe
 def open_files(path: str | Path, layout: str | SkeletonLayout | None = None, axes: str | None = None) -> Source:
     """Open a folder of csv, txt and npy files, one sequence each, with an optional ``index.csv``.
 
-    Args:
-        path: The folder, searched with all folders below it; a sequence's name is its path without suffix.
-        layout: Body model; always needed.
-        axes: Order of the axes of npy files, where their sizes leave it open.
-
-    Raises:
-        DataError: There are no such files, none of the first eight can be used, or the table is wrong.
-        UsageError: The body model or the order of axes must be given.
+    All folders below it are searched too; a sequence's name is its path without suffix. The layout is always needed.
+    Of the first eight files one must be usable.
     """
     root = Path(path)
     files = sequence_files(root) if root.is_dir() else []
@@ -138,18 +117,16 @@ class _ArrayReader:
     axes: str
     num_joints: int
 
-    def __call__(self, item: _Item) -> RawSequence:
-        assert isinstance(item.where, int)
+    def __call__(self, sample: Sample) -> RawSequence:
+        source = f"{self.mapped.path.name}, sample {sample.place} ({sample.name})"
+        return sample.read(source, partial(self._bodies, sample.place))
+
+    def _bodies(self, row: int) -> NDArray[Any]:
         clip, axes = self.mapped.array, self.axes
         if "N" in axes:
-            clip, axes = clip.take(item.where, axis=axes.index("N")), axes.replace("N", "")
+            clip, axes = clip.take(row, axis=axes.index("N")), axes.replace("N", "")
         bodies = np.array(arrange(clip, axes, self.num_joints))
-        present = np.flatnonzero((bodies != 0).reshape(len(bodies), -1).any(axis=1))
-        length = int(present[-1]) + 1 if len(present) else 0
-        if length == REPLAYED_LENGTH and self.num_joints == NTU_JOINTS:
-            length = true_length(bodies)
-        source = f"{self.mapped.path.name}, sample {item.where} ({item.name})"
-        return RawSequence(source, item.name, bodies[:length], label=item.label, columns=item.columns)
+        return bodies[: true_length(bodies) if self.num_joints == NTU_JOINTS else last_frame(bodies)]
 
 
 @dataclass(frozen=True)
@@ -160,20 +137,12 @@ class _FileReader:
     layout: SkeletonLayout
     axes: str | None
 
-    def __call__(self, item: _Item) -> RawSequence:
-        assert isinstance(item.where, Path)
-        source = str(item.where.relative_to(self.root))
-        try:
-            bodies = self._read(item.where)
-        except UsageError:
-            raise
-        except ProSLError as error:
-            return RawSequence(source, item.name, error=str(error).removeprefix(f"{item.where}: "))
-        return RawSequence(source, item.name, bodies, label=item.label, columns=item.columns)
+    def __call__(self, sample: Sample) -> RawSequence:
+        file = sample.place
+        return sample.read(str(file.relative_to(self.root)), partial(self._bodies, file), file)
 
-    def _read(self, file: Path) -> NDArray[Any]:
-        if not file.is_file():  # opening a pipe would wait for ever
-            raise DataError(f"{file}: not a file that can be read")
+    def _bodies(self, file: Path) -> NDArray[Any]:
+        check_file(file)
         if file.suffix.lower() != ".npy":
             return read_text_frames(file, self.layout)
         array = read_npy(file)
@@ -185,13 +154,11 @@ class _FileReader:
         return arrange(array, axes, self.layout.num_joints)
 
 
-def _item(where: int | Path, name: str, table: IndexTable | None, row: int) -> _Item:
-    if table is None:
-        return _Item(where, name, -1, {})
-    return _Item(where, name, table.labels[row], table.row(row))
+def _sample(place: int | Path, name: str, table: IndexTable | None, row: int) -> Sample:
+    return Sample(place, name, -1, {}) if table is None else Sample(place, name, table.labels[row], table.row(row))
 
 
-def _match(root: Path, files: list[Path], table: IndexTable | None, source: Source) -> list[_Item]:
+def _match(root: Path, files: list[Path], table: IndexTable | None, source: Source) -> list[Sample]:
     """Files by name, with their rows of the table; what has no partner is named."""
     by_name: dict[str, Path] = {}
     for file in sorted(files):
@@ -201,12 +168,12 @@ def _match(root: Path, files: list[Path], table: IndexTable | None, source: Sour
         else:
             by_name[name] = file
     if table is None:
-        return [_item(file, name, None, 0) for name, file in sorted(by_name.items())]
+        return [_sample(file, name, None, 0) for name, file in sorted(by_name.items())]
     rows = {name: row for row, name in enumerate(table.names)}
     source.bad += [(f"{table.path.name}, row {row + 2}", f"no file {n}") for n, row in rows.items() if n not in by_name]
     if unlisted := sorted(set(by_name) - set(rows)):
         source.left_out[f"not in {table.path.name}"] = unlisted
-    return [_item(by_name[name], name, table, rows[name]) for name in sorted(set(by_name) & set(rows))]
+    return [_sample(by_name[name], name, table, rows[name]) for name in sorted(set(by_name) & set(rows))]
 
 
 def _add_table(source: Source, table: IndexTable | None) -> None:

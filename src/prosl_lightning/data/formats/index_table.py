@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from prosl_lightning.data.raw_files import read_file
 from prosl_lightning.errors import DataError
 
 INDEX_FILES = ("index.csv", "splits.csv")
 NAME_KEYS, LABEL_KEYS = ("name", "file", "filename"), ("label", "class")
 SEQUENCE_SUFFIXES = (".csv", ".txt", ".npy")
-_MAX_BYTES = 1 << 25
+_MAX_BYTES = 32_000_000
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
 
 
@@ -93,13 +94,10 @@ def read_index(path: Path) -> IndexTable:
 
 def _read_cells(path: Path) -> tuple[list[str], list[list[str]]]:
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise DataError(f"{path}: more than {_MAX_BYTES >> 20} MB")
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-        first = lines[0] if lines else ""
-        delimiter = max(",;\t", key=first.count)
+        lines = read_file(path, _MAX_BYTES).decode("utf-8-sig").splitlines()
+        delimiter = max(",;\t", key=lines[0].count) if lines else ","
         rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a readable csv file ({error})") from error
     rows = [row for row in rows if any(row)]
     if len(rows) < 2:

@@ -115,25 +115,17 @@ class MappedArray:
         return MappedArray, (self.path,)
 
 
-def read_npy(path: Path, kinds: str = NUMBERS) -> NDArray[Any]:
-    """Read a small npy file whole.
-
-    Raises:
-        DataError: It cannot be read, is damaged, or holds more than 128 MB.
-    """
+def read_npy(path: Path) -> NDArray[Any]:
+    """Read a small npy file whole, see :func:`read_values`."""
     try:
         with path.open("rb") as stream:
-            return read_values(stream, str(path), kinds)
+            return read_values(stream, str(path), NUMBERS)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def read_member(archive: zipfile.ZipFile, key: str, source: str) -> NDArray[Any]:
-    """Read a small array of an npz file whole, numbers or strings.
-
-    Raises:
-        DataError: It is damaged, of another kind, or larger than 128 MB.
-    """
+    """Read a small array of an npz file whole, numbers or strings, see :func:`read_values`."""
     with archive.open(f"{key}.npy") as stream:
         return read_values(stream, f"{source}: {key}", NUMBERS + STRINGS)
 
@@ -155,15 +147,7 @@ def read_values(stream: IO[bytes], source: str, kinds: str) -> NDArray[Any]:
 
 
 def check_sequence_size(size: int, source: str) -> None:
-    """Refuse a sequence that would take gigabytes once it is normalised.
-
-    Args:
-        size: Its bytes.
-        source: For messages.
-
-    Raises:
-        DataError: It is longer than any recording of one action.
-    """
+    """Refuse a sequence of so many bytes that it would take gigabytes once it is normalised."""
     if size > SEQUENCE_BYTES:
         raise DataError(
             f"{source}: a sequence of {min(size, 1 << 60) / 1e6:.0f} MB; at most {SEQUENCE_BYTES >> 20} MB, cut it up"

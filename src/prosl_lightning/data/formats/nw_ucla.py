@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from prosl_lightning.data.formats.known_sets import known_sets
+from prosl_lightning.data.formats.labels import Sample
+from prosl_lightning.data.raw_files import read_file
 from prosl_lightning.data.source import RawSequence, Source
 from prosl_lightning.errors import DataError
 from prosl_lightning.skeleton import SkeletonLayout
@@ -16,21 +20,12 @@ from prosl_lightning.skeleton import SkeletonLayout
 FORMAT = "nw-ucla-json"
 NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
 ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
-_MAX_BYTES = 1 << 25
+_MAX_BYTES = 32_000_000
 _JOINTS = 20
 
 
 def open_nw_ucla(path: str | Path, layout: str | SkeletonLayout | None = None) -> Source:
-    """Open the folder; labels, subjects, episodes and views come from the names, classes and splits from the library.
-
-    Args:
-        path: The folder, e.g. ``all_sqe``.
-        layout: Body model; Kinect v1 unless given.
-
-    Raises:
-        DataError: No file has such a name.
-        UsageError: The body model is not known.
-    """
+    """Open the folder; labels, subjects, episodes and views come from the names, classes and splits from us."""
     root, known = Path(path), known_sets()["nw-ucla"]
     found = sorted(root.rglob("*.json"), key=lambda file: (file.stem, str(file))) if root.is_dir() else []
     files = list({file.stem: file for file in reversed(found) if NAME.fullmatch(file.stem)}.values())[::-1]
@@ -55,20 +50,23 @@ def read_json(file: Path) -> RawSequence:
     match = NAME.fullmatch(file.stem)
     assert match is not None
     action, subject, episode, view = map(int, match.groups())
-    columns = {"subject": subject, "episode": episode, "view": view}
+    label = ACTIONS.index(action) if action in ACTIONS else -1
+    sample = Sample(file, file.stem, label, {"subject": subject, "episode": episode, "view": view})
+    return sample.read(str(file), partial(_bodies, file, action))
+
+
+def _bodies(file: Path, action: int) -> NDArray[np.float32]:
     if action not in ACTIONS:
-        return RawSequence(str(file), file.stem, error=f"action {action}, expected one of {ACTIONS}")
-    if not file.is_file():  # opening a pipe would wait for ever
-        return RawSequence(str(file), file.stem, error="not a file that can be read")
+        raise DataError(f"action {action}, expected one of {ACTIONS}")
     try:
-        if file.stat().st_size > _MAX_BYTES:
-            return RawSequence(str(file), file.stem, error=f"more than {_MAX_BYTES >> 20} MB")
-        content = json.loads(file.read_bytes())
+        content = json.loads(read_file(file, _MAX_BYTES))
         with np.errstate(over="ignore"):  # infinity is refused later, with its frame
             joints = np.array(content["skeletons"], dtype=np.float32)
-    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+    except DataError:
+        raise
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        return RawSequence(str(file), file.stem, error=f"not a json file with 'skeletons' ({reason})")
+        raise DataError(f"not a json file with 'skeletons' ({reason})") from error
     if joints.ndim != 3 or joints.shape[1:] != (_JOINTS, 3):
-        return RawSequence(str(file), file.stem, error=f"skeletons {joints.shape}, expected (T, {_JOINTS}, 3)")
-    return RawSequence(str(file), file.stem, joints[:, None], label=ACTIONS.index(action), columns=columns)
+        raise DataError(f"skeletons {joints.shape}, expected (T, {_JOINTS}, 3)")
+    return joints[:, None]

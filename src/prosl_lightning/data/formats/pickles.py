@@ -107,6 +107,16 @@ class _NdArray:
     """Stands for ``numpy.ndarray``, which pickles name without using it."""
 
 
+def _checked(load: str, places: slice) -> Callable[[Any], None]:
+    """An action of the unpickler that first checks what it will hash."""
+
+    def action(self: Any) -> None:
+        _check_keys(self.stack[places])
+        getattr(self, load)()
+
+    return action
+
+
 class _Reader(_Unpickler):
     """The unpickler written in Python: its memo is a dict, so no opcode can make it take gigabytes."""
 
@@ -166,35 +176,15 @@ class _Reader(_Unpickler):
 
     dispatch[pickle.BYTEARRAY8[0]] = _load_bytearray8
 
-    def _load_setitem(self) -> None:
-        _check_keys(self.stack[-2:-1])
-        self.load_setitem()
-
-    dispatch[pickle.SETITEM[0]] = _load_setitem
-
-    def _load_setitems(self) -> None:
-        _check_keys(self.stack[::2])
-        self.load_setitems()
-
-    dispatch[pickle.SETITEMS[0]] = _load_setitems
-
-    def _load_dict(self) -> None:
-        _check_keys(self.stack[::2])
-        self.load_dict()
-
-    dispatch[pickle.DICT[0]] = _load_dict
-
-    def _load_members(self) -> None:
-        _check_keys(self.stack)
-        self.load_additems()
-
-    dispatch[pickle.ADDITEMS[0]] = _load_members
-
-    def _load_frozenset(self) -> None:
-        _check_keys(self.stack)
-        self.load_frozenset()
-
-    dispatch[pickle.FROZENSET[0]] = _load_frozenset
+    # opcodes that hash, by the places of what they hash on the stack
+    for _code, _load, _places in (
+        (pickle.SETITEM, "load_setitem", slice(-2, -1)),
+        (pickle.SETITEMS, "load_setitems", slice(0, None, 2)),
+        (pickle.DICT, "load_dict", slice(0, None, 2)),
+        (pickle.ADDITEMS, "load_additems", slice(None)),
+        (pickle.FROZENSET, "load_frozenset", slice(None)),
+    ):
+        dispatch[_code[0]] = _checked(_load, _places)
 
     def _spend(self, size: int) -> None:
         self._left -= size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prosl_lightning.data.formats.labels import (
-    NOT_IN_SPLIT,
     TEST,
     TRAIN,
     UNKNOWN,
     add_ntu_facts,
     integer_labels,
+    named_samples,
+    note_repeated,
     protocol_name,
     split_rule,
     text_names,
 )
-from prosl_lightning.data.formats.layouts import check_joints, choose_layout, index_columns, ntu_set
 from prosl_lightning.data.formats.npy import check_sequence_size
 from prosl_lightning.data.formats.pickles import read_pickle
-from prosl_lightning.data.source import RawSequence, Source
+from prosl_lightning.data.source import RawSequence, Source, check_joints, choose_layout
 from prosl_lightning.errors import DataError
 from prosl_lightning.skeleton import SkeletonLayout
 
@@ -36,16 +36,8 @@ _USUAL = {(25, 3): "kinect-v2", (17, 2): "coco-17"}  # 17 in 3D: Human3.6M's joi
 def open_pyskl(path: str | Path, layout: str | SkeletonLayout | None = None, content: Any = None) -> Source:
     """Open a pickle with ``annotations`` and ``split``.
 
-    2D key points become coordinates as :func:`image_to_space` says; their usual normalisation is ``upright``.
-
-    Args:
-        path: The file.
-        layout: Body model; unless given Kinect v2 for 25 joints in 3D, COCO for 17 in 2D.
-        content: What the pickle holds, where it was read already.
-
-    Raises:
-        DataError: The file is damaged or holds something else.
-        UsageError: The body model is not known.
+    2D key points become coordinates as :func:`image_to_space` says; their usual normalisation is ``upright``. Unless
+    given, the layout is Kinect v2 for 25 joints in 3D, COCO for 17 in 2D. ``content`` is what was read of the file.
     """
     file = Path(path)
     content = read_pickle(file) if content is None else content
@@ -66,15 +58,20 @@ def open_pyskl(path: str | Path, layout: str | SkeletonLayout | None = None, con
         renamed = f"split-{renamed}"
     notes = [f"split 'all' is called '{renamed}' here: 'all' is every sequence"] if "all" in splits else []
     splits = {renamed if name == "all" else name: members for name, members in splits.items()}
-    rows = _rows(names, labels, splits)
-    reader = _Reader(file, annotations, tuple(rows), (num_joints, num_coordinates))
+    samples = named_samples(zip(range(len(names)), names, labels, strict=True), splits)
+
+    def stream() -> Iterator[RawSequence]:
+        for sample in samples:
+            where = f"{file.name}, annotation {sample.place} ({sample.name})"
+            yield sample.read(where, partial(_bodies, annotations[sample.place], (num_joints, num_coordinates)))
+
     source = Source(
         file,
         FORMAT,
         body_model,
         num_bodies=min(max(shape[0] for shape in shapes if len(shape) == 4) or 1, 2),
-        items=range(len(rows)),
-        stream=reader.sequences,
+        items=samples,
+        stream=stream,
         protocols={name: split_rule(name) for name in splits},
         normalize="agcn" if num_coordinates == 3 else "upright",
         notes=notes,
@@ -83,7 +80,8 @@ def open_pyskl(path: str | Path, layout: str | SkeletonLayout | None = None, con
         source.notes.append(
             "2D key points: x, y in image heights from the image's middle, y up, z = 0; scores not kept"
         )
-    add_ntu_facts(source, [row.name for row in rows], [row.label for row in rows])
+    add_ntu_facts(source, samples)
+    note_repeated(source, names)
     return source
 
 
@@ -108,44 +106,6 @@ def image_to_space(points: NDArray[Any], scores: NDArray[Any] | None, image: tup
         space[..., 1] = (height / 2 - points[..., 1]) / height
     space[(points == 0).all(axis=-1) if scores is None else scores <= 0] = 0
     return space
-
-
-@dataclass(frozen=True)
-class _Row:
-    row: int
-    name: str
-    label: int
-    columns: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class _Reader:
-    file: Path
-    annotations: list[dict[str, Any]]
-    rows: tuple[_Row, ...]
-    shape: tuple[int, int]
-
-    def sequences(self) -> Iterator[RawSequence]:
-        """Yield all annotations by name."""
-        for row in self.rows:
-            source = f"{self.file.name}, annotation {row.row} ({row.name})"
-            try:
-                bodies = _bodies(self.annotations[row.row], self.shape)
-            except DataError as error:
-                yield RawSequence(source, row.name, error=str(error))
-            else:
-                yield RawSequence(source, row.name, bodies, label=row.label, columns=row.columns)
-
-
-def _rows(names: list[str], labels: list[int], splits: Mapping[str, Mapping[str, int]]) -> list[_Row]:
-    known = ntu_set(names)
-    rows = []
-    for number, (name, label) in enumerate(zip(names, labels, strict=True)):
-        columns = index_columns(name, known) | {
-            split: members.get(name, NOT_IN_SPLIT) for split, members in splits.items()
-        }
-        rows.append(_Row(number, name, label, columns))
-    return sorted(rows, key=lambda row: row.name)
 
 
 def _splits(split: Any, file: Path) -> dict[str, dict[str, int]]:

@@ -8,8 +8,6 @@ are streamed, never held whole.
 from __future__ import annotations
 
 import zipfile
-import zlib
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -20,29 +18,20 @@ from numpy.typing import NDArray
 
 from prosl_lightning.data.formats.clips import NUM_LOOKED_AT, note_normalized
 from prosl_lightning.data.formats.known_sets import column_name, known_sets
-from prosl_lightning.data.formats.layouts import check_joints
+from prosl_lightning.data.formats.labels import note_repeated
 from prosl_lightning.data.formats.npy import INDEX_BYTES, check_sequence_size, read_header, read_member
 from prosl_lightning.data.protocols import IntArray
-from prosl_lightning.data.source import RawSequence, Source
+from prosl_lightning.data.raw_files import opened_zip
+from prosl_lightning.data.source import RawSequence, Source, check_joints
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.skeleton import SkeletonLayout, packaged_layouts
 
 FORMAT = "ragged-npz"
 _COMMON = ("labels", "subjects", "names")  # their singular will do
-BROKEN_ZIP = (OSError, ValueError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile, RuntimeError, KeyError)
 
 
 def open_ragged(path: str | Path, layout: str | SkeletonLayout | None = None) -> Source:
-    """Open an npz file in the ragged format; one named after a known data set brings layout, classes and splits.
-
-    Args:
-        path: The file.
-        layout: Body model: a packaged name or a YAML file; needed unless the file is a known data set.
-
-    Raises:
-        DataError: The file cannot be read, or its arrays do not fit together.
-        UsageError: The body model is not known.
-    """
+    """Open an npz file in the ragged format; one named after a known data set brings layout, classes and splits."""
     file = RaggedFile(path)
     known = known_sets().get(file.path.stem)
     if layout is None and known is None:
@@ -68,10 +57,7 @@ def open_ragged(path: str | Path, layout: str | SkeletonLayout | None = None) ->
         note_normalized(source, islice(file, NUM_LOOKED_AT))
     if file.ignored:
         source.notes.append(f"not used, because not integers (N,): {', '.join(file.ignored)}")
-    if file.repeated:
-        shown = ", ".join(file.repeated[:5])
-        count, stand = len(file.repeated), "name stands" if len(file.repeated) == 1 else "names stand"
-        source.notes.append(f"warning: {count} {stand} for several sequences: {shown}")
+    note_repeated(source, file.names)
     return source
 
 
@@ -87,10 +73,9 @@ class RaggedFile:
         names: Name of each sequence; numbers where the file has none.
         columns: Index columns ``(N,)`` by name.
         ignored: Keys of the file that are not integer arrays ``(N,)``.
-        repeated: Names that several sequences have.
 
     Raises:
-        DataError: The file cannot be read, or its arrays do not fit together.
+        DataError: The file cannot be read, or its arrays do not fit together; while reading, also that it is damaged.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -99,19 +84,16 @@ class RaggedFile:
             raise DataError(f"{self.path}: there is no such file")
         if not zipfile.is_zipfile(self.path):
             raise DataError(f"{self.path}: not a (whole) npz file; expected one with 'joints' and 'lengths'")
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-                missing = {"joints", "lengths"} - set(keys)
-                if missing:
-                    raise DataError(f"{self.path}: lacks {', '.join(sorted(missing))}; it has {', '.join(keys)}")
-                if sum(info.file_size for info in archive.infolist() if info.filename != "joints.npy") > INDEX_BYTES:
-                    raise DataError(f"{self.path}: the arrays beside joints are too large for an index")
-                small = {key: read_member(archive, key, str(self.path)) for key in keys if key != "joints"}
-                with archive.open("joints.npy") as member:
-                    header = read_header(member, f"{self.path}: joints", kinds="fiuUSbcmMV")
-        except BROKEN_ZIP as error:
-            raise self._broken(error) from error
+        with opened_zip(self.path) as archive:
+            keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+            missing = {"joints", "lengths"} - set(keys)
+            if missing:
+                raise DataError(f"{self.path}: lacks {', '.join(sorted(missing))}; it has {', '.join(keys)}")
+            if sum(info.file_size for info in archive.infolist() if info.filename != "joints.npy") > INDEX_BYTES:
+                raise DataError(f"{self.path}: the arrays beside joints are too large for an index")
+            small = {key: read_member(archive, key, str(self.path)) for key in keys if key != "joints"}
+            with archive.open("joints.npy") as member:
+                header = read_header(member, f"{self.path}: joints", kinds="fiuUSbcmMV")
         self._shape, self._dtype = header.shape, header.dtype
         if header.fortran:
             raise DataError(f"{self.path}: joints are stored in Fortran order; save them with np.ascontiguousarray")
@@ -128,36 +110,22 @@ class RaggedFile:
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
-        """Yield the joints of each sequence in order, ``(T, B, V, C)`` = frame, body, joint, coordinate.
-
-        Raises:
-            DataError: The file ends too soon or is damaged.
-        """
+        """Yield the joints of each sequence in order, ``(T, B, V, C)`` = frame, body, joint, coordinate."""
         frame = self._shape[1:]
         frame_bytes = int(np.prod(frame)) * self._dtype.itemsize
         check_sequence_size(int(self.lengths.max()) * frame_bytes, str(self.path))
-        try:
-            with zipfile.ZipFile(self.path) as archive, archive.open("joints.npy") as member:
-                read_header(member, str(self.path))
-                for length in self.lengths.tolist():
-                    content = member.read(length * frame_bytes)
-                    yield np.frombuffer(content, self._dtype).reshape(length, *frame)
-        except BROKEN_ZIP as error:
-            raise self._broken(error) from error
+        with opened_zip(self.path) as archive, archive.open("joints.npy") as member:
+            read_header(member, str(self.path))
+            for length in self.lengths.tolist():
+                content = member.read(length * frame_bytes)
+                yield np.frombuffer(content, self._dtype).reshape(length, *frame)
 
     def sequences(self) -> Iterator[RawSequence]:
-        """Yield all sequences in order, with name, label and columns.
-
-        Raises:
-            DataError: The file ends too soon or is damaged.
-        """
+        """Yield all sequences in order, with name, label and columns."""
         for row, (name, bodies) in enumerate(zip(self.names, self, strict=True)):
             columns = {column: int(values[row]) for column, values in self.columns.items()}
             source = f"{self.path.name}, sequence {row} ({name})"
             yield RawSequence(source, name, bodies, label=int(self.labels[row]), columns=columns)
-
-    def _broken(self, error: BaseException) -> DataError:
-        return error if isinstance(error, DataError) else DataError(f"{self.path}: damaged or not readable ({error})")
 
     def _read_lengths(self, lengths: NDArray[Any]) -> IntArray:
         if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or len(lengths) == 0 or lengths.min() < 0:
@@ -178,7 +146,6 @@ class RaggedFile:
         self.labels: IntArray = integers.pop("labels", np.full(number, -1)).astype(np.int64)
         names = arrays.get("names", np.arange(number))
         self.names = [name.decode("latin1") if isinstance(name, bytes) else str(name) for name in names.tolist()]
-        self.repeated = sorted(name for name, count in Counter(self.names).items() if count > 1)
         self.columns = {column_name(key): array.astype(np.int64) for key, array in integers.items()}
         self.ignored = sorted(set(arrays) - set(integers) - set(_COMMON))
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prosl_lightning.data.formats.labels import add_ntu_facts, as_numbers
-from prosl_lightning.data.formats.layouts import choose_layout, index_columns, ntu_columns, ntu_set
+from prosl_lightning.data.formats.labels import add_ntu_facts, as_numbers, named_samples, note_repeated, ntu_action
 from prosl_lightning.data.formats.npy import check_sequence_size
 from prosl_lightning.data.formats.pickles import read_pickle
-from prosl_lightning.data.source import RawSequence, Source
+from prosl_lightning.data.ntu_sets import ntu_set_of
+from prosl_lightning.data.raw_files import read_text
+from prosl_lightning.data.source import RawSequence, Source, choose_layout
 from prosl_lightning.errors import DataError
 from prosl_lightning.skeleton import SkeletonLayout
 
@@ -26,59 +27,37 @@ def open_sgn(path: str | Path, layout: str | SkeletonLayout | None = None, conte
     """Open a pickled list of samples: dicts with bodies by their ID, or arrays (T, 75) and (T, 150).
 
     The arrays have no names of their own. They are taken, in order, from ``skes_available_name.txt`` beside the file or
-    in a folder ``statistics`` near it, or from a ``raw_skes_data.pkl`` beside it, when the counts agree.
-
-    Args:
-        path: The file.
-        layout: Body model; Kinect v2 unless given.
-        content: What the pickle holds, where it was read already.
-
-    Raises:
-        DataError: The file is damaged or holds something else.
-        UsageError: The body model is not known.
+    in a folder ``statistics`` near it, or from a ``raw_skes_data.pkl`` beside it, when the counts agree. The layout is
+    Kinect v2 unless given. ``content`` is what was read of the file.
     """
     file = Path(path)
-    samples = read_pickle(file) if content is None else content
-    if not isinstance(samples, list) or not samples:
-        raise DataError(f"{file}: expected a list of samples, found {type(samples).__name__}")
+    content = read_pickle(file) if content is None else content
+    if not isinstance(content, list) or not content:
+        raise DataError(f"{file}: expected a list of samples, found {type(content).__name__}")
     body_model = choose_layout(layout, "kinect-v2", file)
     notes = []
-    if all(isinstance(sample, dict) for sample in samples):
-        names = [_name(sample, row) for row, sample in enumerate(samples)]
-    elif all(isinstance(sample, np.ndarray) for sample in samples):
-        names, note = _names_near(file, len(samples))
+    if all(isinstance(sample, dict) for sample in content):
+        names = [_name(sample, row) for row, sample in enumerate(content)]
+    elif all(isinstance(sample, np.ndarray) for sample in content):
+        names, note = _names_near(file, len(content))
         notes.append(note)
     else:
         raise DataError(f"{file}: expected a list of dicts or of arrays (T, 75 or 150)")
-    known = ntu_set(names)
-    labels = [(ntu_columns(name) or {}).get("action", 0) - 1 if known else -1 for name in names]
-    rows = [
-        _Row(row, name.removesuffix(".skeleton"), label, index_columns(name, known))
-        for row, (name, label) in enumerate(zip(names, labels, strict=True))
-    ]
-    rows.sort(key=lambda row: row.name)
+    labelled = ntu_set_of(names) is not None
+    samples = named_samples(
+        (row, name.removesuffix(".skeleton"), ntu_action(name) - 1 if labelled else -1)
+        for row, name in enumerate(names)
+    )
 
     def stream() -> Iterator[RawSequence]:
-        for row in rows:
-            source = f"{file.name}, sample {row.row} ({row.name})"
-            try:
-                bodies = _bodies(samples[row.row], body_model.num_joints)
-            except DataError as error:
-                yield RawSequence(source, row.name, error=str(error))
-            else:
-                yield RawSequence(source, row.name, bodies, label=row.label, columns=row.columns)
+        for sample in samples:
+            where = f"{file.name}, sample {sample.place} ({sample.name})"
+            yield sample.read(where, partial(_bodies, content[sample.place], body_model.num_joints))
 
-    source = Source(file, FORMAT, body_model, num_bodies=2, items=range(len(rows)), stream=stream, notes=notes)
-    add_ntu_facts(source, [row.name for row in rows], [row.label for row in rows])
+    source = Source(file, FORMAT, body_model, num_bodies=2, items=samples, stream=stream, notes=notes)
+    add_ntu_facts(source, samples)
+    note_repeated(source, names)
     return source
-
-
-@dataclass(frozen=True)
-class _Row:
-    row: int
-    name: str
-    label: int
-    columns: Mapping[str, int]
 
 
 def _bodies(sample: Any, num_joints: int) -> NDArray[Any]:
@@ -138,10 +117,7 @@ def _names_near(file: Path, number: int) -> tuple[list[str], str]:
     listed = "skes_available_name.txt"
     for folder in (file.parent, file.parent / "statistics", file.parent.parent / "statistics"):
         if (folder / listed).is_file():
-            try:
-                names = (folder / listed).read_text(encoding="utf-8").split()
-            except (OSError, UnicodeDecodeError) as error:
-                raise DataError(f"{folder / listed}: cannot be read ({error})") from error
+            names = read_text(folder / listed).split()
             if len(names) == number:
                 return names, f"names are those of {folder / listed}"
     pickled = file.with_name(file.name.replace("raw_denoised_joints", "raw_skes_data"))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,21 +13,21 @@ import numpy as np
 
 from prosl_lightning.data.formats.clips import first_clips, is_centered, note_normalized, true_length
 from prosl_lightning.data.formats.labels import (
-    NOT_IN_SPLIT,
     TEST,
     TRAIN,
     UNKNOWN,
+    Sample,
     add_ntu_facts,
     integer_labels,
+    named_samples,
     protocol_name,
     split_rule,
     text_names,
 )
-from prosl_lightning.data.formats.layouts import check_joints, choose_layout, index_columns, ntu_set
 from prosl_lightning.data.formats.npy import MappedArray, check_sequence_size, read_npy
 from prosl_lightning.data.formats.pickles import read_pickle
 from prosl_lightning.data.protocols import IntArray
-from prosl_lightning.data.source import RawSequence, Source
+from prosl_lightning.data.source import FloatArray, RawSequence, Source, check_joints, choose_layout
 from prosl_lightning.errors import DataError
 from prosl_lightning.skeleton import SkeletonLayout
 
@@ -36,15 +36,12 @@ DERIVED = ("_data_bone.npy", "_data_joint_motion.npy", "_data_bone_motion.npy", 
 _PARTS = {"train": TRAIN, "val": TEST}
 
 
-class _Row(NamedTuple):
-    """Where one sequence stands, and what is known of it."""
+class _Place(NamedTuple):
+    """Where one sequence stands, and how long it is; -1 where its frames must tell."""
 
     file: int
     row: int
-    name: str
-    label: int
     length: int
-    columns: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -54,16 +51,18 @@ class _Reader:
     arrays: tuple[MappedArray, ...]
     resized: bool
 
-    def __call__(self, item: _Row) -> RawSequence:
-        array = self.arrays[item.file]
-        source = f"{array.path.parent.name}/{array.path.name}, row {item.row} ({item.name})"
-        if item.length == 0:
-            return RawSequence(source, item.name, error="its number of frames is 0")
-        bodies = np.array(array.array[item.row].transpose(1, 3, 2, 0))
-        length = item.length
-        if length < 0:
-            length = len(bodies) if self.resized else true_length(bodies)
-        return RawSequence(source, item.name, bodies[:length], label=item.label, columns=item.columns)
+    def __call__(self, sample: Sample) -> RawSequence:
+        path, row = self.arrays[sample.place.file].path, sample.place.row
+        where = f"{path.parent.name}/{path.name}, row {row} ({sample.name})"
+        return sample.read(where, partial(self._bodies, sample.place))
+
+    def _bodies(self, place: _Place) -> FloatArray:
+        if place.length == 0:
+            raise DataError("its number of frames is 0")
+        bodies = np.array(self.arrays[place.file].array[place.row].transpose(1, 3, 2, 0))
+        if place.length > 0:
+            return bodies[: place.length]
+        return bodies if self.resized else bodies[: true_length(bodies)]
 
 
 @dataclass
@@ -71,7 +70,7 @@ class _Collected:
     """The sequences of all protocol folders, each once."""
 
     arrays: list[MappedArray] = field(default_factory=list)
-    rows: dict[str, _Row] = field(default_factory=dict)
+    rows: dict[str, tuple[_Place, str, int]] = field(default_factory=dict)
     parts: dict[str, dict[str, int]] = field(default_factory=dict)
     bad: list[tuple[str, str]] = field(default_factory=list)
     unnamed: list[str] = field(default_factory=list)
@@ -80,25 +79,18 @@ class _Collected:
 
 def protocol_folders(root: Path, format: str) -> list[Path]:
     """The folder itself or those in it that hold ``{train,val}_<suffix>.npy``, by name."""
-    suffix = SUFFIXES[format]
 
     def holds_part(folder: Path) -> bool:
-        return any((folder / f"{part}_{suffix}.npy").is_file() for part in _PARTS)
+        return any((folder / f"{part}_{SUFFIXES[format]}.npy").is_file() for part in _PARTS)
 
     return [root] if holds_part(root) else sorted(path for path in root.iterdir() if path.is_dir() and holds_part(path))
 
 
 def open_split_folders(path: str | Path, format: str, layout: str | SkeletonLayout | None = None) -> Source:
-    """Open a protocol folder, or the folder that holds several of the same samples.
+    """Open a protocol folder with the files of a format, see ``SUFFIXES``, or the folder that holds several of them.
 
-    Args:
-        path: A folder with ``{train,val}_data_joint.npy`` (agcn), ``_data.npy`` (stgcn) or ``_position.npy`` (frame50).
-        format: ``agcn``, ``stgcn`` or ``frame50``.
-        layout: Body model; Kinect v2 unless given.
-
-    Raises:
-        DataError: Files are missing, damaged or do not fit together.
-        UsageError: The body model is not known.
+    The folders of several protocols hold the same samples; each becomes one sequence. The layout is Kinect v2 unless
+    given.
     """
     root = Path(path)
     folders = protocol_folders(root, format) if root.is_dir() else []
@@ -111,18 +103,18 @@ def open_split_folders(path: str | Path, format: str, layout: str | SkeletonLayo
         _collect(folder, format, body_model, len(folders) > 1, found)
     if not found.rows:
         raise DataError(f"{root}: the arrays hold no sequences")
-    reader = _Reader(tuple(found.arrays), resized=format == "frame50")
+    samples = named_samples(found.rows.values(), found.parts)
     source = Source(
         root,
         format,
         body_model,
         num_bodies=min(max(array.shape[4] for array in found.arrays), 2),
-        items=_ordered(found),
-        read=reader,
+        items=samples,
+        read=_Reader(tuple(found.arrays), resized=format == "frame50"),
         protocols={name: split_rule(name) for name in found.parts},
         bad=found.bad,
     )
-    add_ntu_facts(source, [row.name for row in source.items], [row.label for row in source.items])
+    add_ntu_facts(source, samples)
     _describe(source, found)
     return source
 
@@ -175,7 +167,7 @@ def _collect(folder: Path, format: str, layout: SkeletonLayout, several: bool, f
                 continue
             parts[name] = side
             if name not in found.rows:
-                found.rows[name] = _Row(len(found.arrays) - 1, row, name, labels[row], lengths[row], {})
+                found.rows[name] = (_Place(len(found.arrays) - 1, row, lengths[row]), name, labels[row])
 
 
 def _names_and_labels(folder: Path, part: str, number: int, found: _Collected) -> tuple[list[str], list[int]]:
@@ -211,14 +203,3 @@ def _lengths(folder: Path, part: str, array: MappedArray, found: _Collected) -> 
         raise DataError(f"{path}: {counts.dtype} {counts.shape}, expected integers ({array.shape[0]},), one a row")
     found.counted = True
     return [int(count) for count in np.clip(counts, 0, array.shape[2])]
-
-
-def _ordered(found: _Collected) -> Sequence[_Row]:
-    """All rows by name, with what the names say and the part of every protocol as columns."""
-    known = ntu_set(found.rows)
-    rows = []
-    for name in sorted(found.rows):
-        row = found.rows[name]
-        parts = {protocol: members.get(name, NOT_IN_SPLIT) for protocol, members in found.parts.items()}
-        rows.append(row._replace(columns=index_columns(name, known) | parts))
-    return rows

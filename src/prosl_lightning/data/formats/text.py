@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from prosl_lightning.errors import DataError
 from prosl_lightning.skeleton import SkeletonLayout
 
 _MAX_LINE = 1 << 20  # characters
+_DECIMAL_COMMA = re.compile(r'"?[+-]?\d*,\d+([eE][+-]?\d+)?"?')
 
 
 def read_text_frames(path: Path, layout: SkeletonLayout) -> NDArray[Any]:
@@ -106,6 +108,9 @@ def _numbers(line: str, separator: str | None, source: str) -> list[float]:
     try:
         return [float(cell) if cell else np.nan for cell in cells]
     except ValueError:
+        commas = [word for word in re.split(r"[;\s]+", line.strip()) if _DECIMAL_COMMA.fullmatch(word)]
+        if len(commas) > 1:
+            raise DataError(f"{source}: decimal comma found ({commas[0][:40]}); use points") from None
         wrong = next(cell for cell in cells if cell and not _is_number(cell))
         raise DataError(f"{source}: '{wrong[:40]}' is no number") from None
 
