@@ -29,7 +29,7 @@ PAPER = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
 
-FUNCTIONS = sorted(set(re.findall(r"`((?:data|views|encoders|prosl|evaluation|figures)\.\w[\w.]*)`", PAPER)))
+FUNCTIONS = sorted(set(re.findall(r"`((?:data|views|encoders|bases|prosl|evaluation|figures)\.\w[\w.]*)`", PAPER)))
 TESTS = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAPER)))
 
 # Built or fetched, not ours to check; and folders that begin with a dot, except .ci
@@ -188,7 +188,10 @@ def test_python_code_of_the_readme_runs(tmp_path, small_real_set, monkeypatch):
     assert names["features"].shape == (2, 2 * 4 * 128)
 
 
-ROOMS = ["skeleton", "layouts", "data", "views", "encoders", "prosl", "evaluation", "figures", "commands", "cli"]
+ROOMS = [
+    *("skeleton", "layouts", "data", "views", "encoders", "bases"),
+    *("prosl", "evaluation", "figures", "commands", "cli"),
+]
 
 
 def test_rooms_import_only_from_those_before_them():

@@ -16,6 +16,9 @@ _PUBLIC = {
     "SkeletonBatch": "data.batch",
     "SkeletonDataModule": "data.datamodule",
     "SkeletonLayout": "skeleton",
+    "BaseMethod": "bases",
+    "ContrastTerm": "bases",
+    "ProjectedEncoder": "encoders.projected",
     "HiCoEncoder": "encoders.hico",
     "build_encoder": "encoders",
     "load_hico_checkpoint": "encoders.public_hico",
@@ -40,11 +43,13 @@ _PUBLIC = {
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
+    from prosl_lightning.bases import BaseMethod, ContrastTerm
     from prosl_lightning.data.archive import Archive, ArchiveWriter
     from prosl_lightning.data.batch import SkeletonBatch
     from prosl_lightning.data.datamodule import SkeletonDataModule
     from prosl_lightning.encoders import build_encoder
     from prosl_lightning.encoders.hico import HiCoEncoder
+    from prosl_lightning.encoders.projected import ProjectedEncoder
     from prosl_lightning.encoders.public_hico import load_hico_checkpoint
     from prosl_lightning.errors import DataError, MissingExtraError, ProSLError, UsageError
     from prosl_lightning.evaluation.classifier import load_classifier

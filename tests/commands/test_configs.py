@@ -15,7 +15,7 @@ from prosl_lightning.cli import VERBS, main
 from prosl_lightning.commands.parsing import packaged_configs
 from prosl_lightning.version import __version__
 
-FIT = ("demo", "irds", "ntu120", "ntu60", "nw-ucla", "pku1", "pku2")
+FIT = ("demo", "irds", "ntu120", "ntu60", "ntu60-skeletonclr", "nw-ucla", "pku1", "pku2")
 TRANSFER = ("transfer-ntu60-pku2", "transfer-pku1-pku2")
 NAMES = FIT + TRANSFER
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from prosl_lightning.bases import build_base
 from prosl_lightning.data.batch import SkeletonBatch
-from prosl_lightning.encoders import build_encoder
 from prosl_lightning.errors import DataError
 from prosl_lightning.prosl.module import ProSLModule
 from prosl_lightning.skeleton import SkeletonLayout
@@ -106,8 +106,9 @@ class Backbone(nn.Module):
         min_crop_frames: Shortest random crop, where a task trains on such.
         data_layout: Body model of the data, where it is another; joints are matched by name, see :class:`JointMapping`.
         data_bodies: Bodies of the data, where they are others.
-        build: How :meth:`rebuild` makes the network again, a name and arguments of :func:`build_encoder`; without it
-            a checkpoint can only be loaded into an object that has its network already.
+        build: How :meth:`rebuild` makes the network again: `name` and `args` of a base method, see
+            :func:`~prosl_lightning.bases.build_base`; without it a checkpoint can only be loaded into an object that
+            has its network already.
     """
 
     def __init__(
@@ -154,7 +155,7 @@ class Backbone(nn.Module):
             return cls(copy.deepcopy(encoder.network), **encoder.options | changes)
         options = encoder.hparams
         names = ("num_bodies", "num_frames", "stream", "min_crop_frames")
-        build = {"name": encoder.base.encoder, **(options["base_args"] or {})}
+        build = {"name": options["base"], "args": dict(options["base_args"] or {})}
         kept = {name: options[name] for name in names}
         return cls(copy.deepcopy(encoder.query_encoder), layout=encoder.layout, build=build, **kept, **changes)
 
@@ -164,11 +165,18 @@ class Backbone(nn.Module):
 
         Raises:
             DataError: The options do not say how the network is built.
+            UsageError: The base method's class is not to be found here.
         """
         if options.get("build") is None:
             raise DataError("the checkpoint's network is not one of this library's: load it with load_from_checkpoint")
-        shape = {name: options[name] for name in ("layout", "num_bodies", "num_frames")}
-        return cls(build_encoder(**options["build"], **shape), **options)
+        build = dict(options["build"])
+        name = build.pop("name")
+        args = build.pop("args", build)  # version 0.1 stored a HiCo encoder's arguments side by side with its name
+        layout, shape = (
+            SkeletonLayout.of(options["layout"]),
+            {key: options[key] for key in ("num_bodies", "num_frames")},
+        )
+        return cls(build_base(name, layout=layout, args=args, **shape).encoder, **options)
 
     def prepare(
         self, batch: SkeletonBatch, crop: tuple[float, float] | None = None, draw: Generator | None = None

@@ -44,6 +44,7 @@ def load_module(checkpoint: str | Path) -> ProSLModule:
 
     Raises:
         DataError: There is no such file, or it is not a checkpoint of :class:`ProSLModule`; says what it is.
+        UsageError: It was trained with a class of the user's that cannot be imported here.
     """
     path = Path(checkpoint)
     if path.is_dir():
@@ -61,6 +62,8 @@ def load_module(checkpoint: str | Path) -> ProSLModule:
         raise DataError(f"{wrong}: it holds no module of this library")
     try:
         module = ProSLModule.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
+    except UsageError as error:
+        raise UsageError(f"{checkpoint}: {error}") from error
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(f"{wrong}: {first}") from error

@@ -81,7 +81,9 @@ class CodebookCallback(pl.Callback):
         found = self.cluster(features, classes, num_clusters, start, seed)
         centroids, assignment = trainer.strategy.broadcast((found.centroids.cpu(), found.assignment.cpu()))
         codebook.update(centroids.to(features.device), assignment.to(features.device))
-        codebook.importance = self._importance(module, datamodule, seed).to(codebook.centroids)
+        needed = module.hparams["third_branch"] == "semantic"
+        importance = self._importance(module, datamodule, seed) if needed else features.new_zeros(0)
+        codebook.importance = importance.to(codebook.centroids)
         codebook.epoch.fill_(epoch)
         module.train(was_training)
         metrics = codebook_metrics(codebook.assignment, num_clusters, previous=previous, classes=classes)

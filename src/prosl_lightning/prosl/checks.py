@@ -26,6 +26,7 @@ _CHOICES = {
     "filtered_terms": ("all", "instance"),
     "kl_direction": ("semantic-to-query", "query-to-semantic"),
     "importance": ("dataset", "sample"),
+    "third_branch": ("semantic", "normal", "none"),
 }
 
 
@@ -69,6 +70,17 @@ def check_options(options: Mapping[str, Any], layout: SkeletonLayout, corrupted:
     for name, value in (("corrupted_joints", corrupted), ("masked_joints", masked)):
         if not 0 < value < layout.num_joints:
             raise UsageError(f"{name} is {value}; layout '{layout.name}' allows 1 to {layout.num_joints - 1}")
+
+
+def check_fit(module: ProSLModule) -> None:
+    """Refuse a precision or data that the module cannot be trained with.
+
+    Raises:
+        UsageError: The precision does not work, or an option contradicts the data.
+        DataError: Layout or number of bodies differ.
+    """
+    check_precision(module.trainer.precision)
+    check_data(module, getattr(module.trainer, "datamodule", None))
 
 
 def check_data(module: ProSLModule, datamodule: Any) -> None:

@@ -38,12 +38,30 @@ def mask_probability(importance: Tensor) -> Tensor:
         importance: Non-negative, (V,) or (N, V).
 
     Returns:
-        Same shape; uniform where all importances are 0.
+        Same shape; uniform where all importances are 0, empty where none was measured.
     """
+    if importance.numel() == 0:
+        return importance
     largest = importance.amax(dim=-1, keepdim=True)
     clamped = torch.maximum(importance, SMALLEST_SHARE * largest)
     inverse = torch.where(largest > 0, 1 / torch.where(clamped > 0, clamped, 1), 1)
     return inverse / inverse.sum(dim=-1, keepdim=True)
+
+
+def masking_weights(importance: Tensor | None, num_joints: int, index: Tensor) -> Tensor:
+    """What the masked joints of a batch are drawn by.
+
+    Args:
+        importance: Of the data set (V,) or of every sample (num_samples, V); None or empty for a uniform draw.
+        num_joints: V.
+        index: Training rows of the batch, (N,).
+
+    Returns:
+        Masking probabilities, (V,) or (N, V).
+    """
+    if importance is None or importance.numel() == 0:
+        return torch.full((num_joints,), 1 / num_joints, device=index.device)
+    return mask_probability(importance[index] if importance.dim() == 2 else importance)
 
 
 @torch.no_grad()

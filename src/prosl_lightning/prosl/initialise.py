@@ -36,7 +36,7 @@ def load_initial_weights(module: ProSLModule, path: str) -> None:
         heads = (module.hparams["base_args"] or {}).get("num_heads", 4)
         encoder = load_hico_checkpoint(state, heads, module.layout, module.hparams["num_bodies"])
         weights, found_base = encoder.state_dict(), f"hico-{encoder.kind}"
-        if found_base != module.base.encoder:
+        if found_base != module.hparams["base"]:
             raise DataError(
                 f"init_from: {path} holds a {found_base}: set base to it, not to '{module.hparams['base']}'"
             )

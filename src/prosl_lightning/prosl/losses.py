@@ -102,6 +102,30 @@ def branch_kl_loss(
     return (first.exp() * (first - second)).sum(dim=-1)
 
 
+def chained_loss(teacher: Tensor, student: Tensor, positive: Tensor, memory: Tensor, temperature: float) -> Tensor:
+    """Teach a stronger augmented branch the similarities that the branch before it sees.
+
+    Cross entropy between two softmax distributions over the positive and the whole bank (HiCLR, `net/hiclr.py`). The
+    teacher gets no gradient.
+
+    Args:
+        teacher: Features of the less augmented branch, (N, D).
+        student: Features of the more augmented branch, (N, D).
+        positive: Key features of the same sequences, (N, D).
+        memory: Features of the memory bank, (K, D).
+        temperature: Divides every dot product.
+
+    Returns:
+        Loss of each sample, (N,), in nats.
+    """
+
+    def logits(features: Tensor) -> Tensor:
+        own = (features * positive).sum(dim=-1, keepdim=True)
+        return torch.cat([own, features @ memory.T], dim=1) / temperature
+
+    return -(logits(teacher.detach()).softmax(dim=-1) * logits(student).log_softmax(dim=-1)).sum(dim=-1)
+
+
 def mean_cosine(features: Tensor) -> Tensor:
     """Mean cosine between different rows of unit features (N, D), a scalar; near 1 it is a sign of collapse."""
     count = features.shape[0]

@@ -84,6 +84,9 @@ def build_banks(
         names: Projections that need a bank.
         size: Samples each bank remembers.
         wrap: See :class:`MemoryBank`.
+
+    Raises:
+        UsageError: The encoder has no projection of such a name.
     """
     was_training = encoder.training
     with torch.no_grad():  # one look at the projections tells how many levels each has
@@ -91,6 +94,11 @@ def build_banks(
     encoder.train(was_training)
     banks = {}
     for name in names:
+        if name not in projections:
+            raise UsageError(
+                f"{type(encoder).__name__}.project gives {', '.join(projections) or 'nothing'}; a contrast term of the "
+                f"base method needs '{name}'"
+            )
         width = projections[name].shape[-1]
         banks[name] = MemoryBank(size, width, projections[name].numel() // width, wrap)
     return nn.ModuleDict(banks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import warnings
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any, Literal
 
@@ -12,44 +12,25 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from prosl_lightning._lightning import pl
 from prosl_lightning.allocator import keep_freed_memory
+from prosl_lightning.bases import ViewOptions, build_base
 from prosl_lightning.data.batch import SkeletonBatch
-from prosl_lightning.encoders import build_encoder
-from prosl_lightning.prosl.base import base_method
-from prosl_lightning.prosl.checks import (
-    RELATIVE_THRESHOLD,
-    check_batch,
-    check_codebook,
-    check_data,
-    check_finite,
-    check_options,
-    check_precision,
-    empty_confident_set_cause,
-)
+from prosl_lightning.prosl.branches import Projections, has_batch_norm, project_branches, unit_projections
+from prosl_lightning.prosl.checks import RELATIVE_THRESHOLD, check_batch, check_codebook, check_fit, check_options
 from prosl_lightning.prosl.codebook import SemanticCodebook
-from prosl_lightning.prosl.importance import mask_probability
+from prosl_lightning.prosl.importance import masking_weights
 from prosl_lightning.prosl.initialise import load_initial_weights
+from prosl_lightning.prosl.logged import LoggedModule
 from prosl_lightning.prosl.losses import KLDirection, mean_cosine
 from prosl_lightning.prosl.memory_bank import BankWrap, build_banks
-from prosl_lightning.prosl.objective import Objective, Projections
+from prosl_lightning.prosl.objective import Objective
 from prosl_lightning.prosl.optimisation import follow_options, sgd_with_milestones
-from prosl_lightning.prosl.training_log import TrainingLog
 from prosl_lightning.seeds import generator, seeded
 from prosl_lightning.skeleton import SkeletonLayout
-from prosl_lightning.views import (
-    ContrastiveView,
-    SemanticView,
-    centre_view,
-    draw_joints,
-    mask_joints,
-    to_stream,
-)
-
-Stream = Literal["joint", "bone", "motion"]
+from prosl_lightning.views import centre_view, draw_joints, mask_frames, mask_joints, to_stream
 
 
-class ProSLModule(pl.LightningModule):
+class ProSLModule(LoggedModule):
     """Progressive semantic learning (Qin et al., Machine Learning, 2025) on top of a contrastive base method.
 
     Up to `semantic_start` the encoder learns by contrast: L_CL + L_KL (Eq. 11). From then on a codebook of semantic
@@ -59,8 +40,9 @@ class ProSLModule(pl.LightningModule):
     `feature_dataloader()` (the training set once, in order, not augmented).
 
     Args:
-        base: Base contrastive method: `hico-lstm`, `hico-gru` or `hico-transformer`.
-        base_args: Further arguments of its encoder, e.g. `{hidden_size: 128}`.
+        base: Base contrastive method: `hico-lstm`, `hico-gru`, `hico-transformer`, `skeletonclr`, `isc`, `hiclr`, or
+            the class path of your own, see `docs/own-method.md`.
+        base_args: Its further arguments, e.g. `{hidden_size: 128}`.
         layout: Skeleton layout, a packaged name or a description as plain data.
         num_bodies: Persons per sequence.
         num_frames: Frames of a view, the encoder's clip length.
@@ -75,6 +57,8 @@ class ProSLModule(pl.LightningModule):
         spatial_flip: Whether the semantic view may swap left and right; turn it off where classes are left/right twins.
         semantic: False trains the base method alone: no semantic branch, no codebook.
         semantic_start: First epoch (0-based) of the semantic stage.
+        third_branch: Joints masked by importance (`semantic`), uniformly in both stages (`normal`), or no third branch
+            and no KL loss (`none`).
         num_clusters: Number of semantic centroids.
         semantic_temperature: Of the softmax over centroids.
         confidence_threshold: Smallest confidence of a sample in the semantic loss, or `relative`: 1.755 / num_clusters.
@@ -101,7 +85,7 @@ class ProSLModule(pl.LightningModule):
         layout: str | dict[str, Any] = "kinect-v2",
         num_bodies: int = 2,
         num_frames: int = 64,
-        stream: Stream = "joint",
+        stream: Literal["joint", "bone", "motion"] = "joint",
         bank_size: int = 2048,
         bank_wrap: BankWrap = "full",
         temperature: float = 0.2,
@@ -112,6 +96,7 @@ class ProSLModule(pl.LightningModule):
         spatial_flip: bool = True,
         semantic: bool = True,
         semantic_start: int = 400,
+        third_branch: Literal["semantic", "normal", "none"] = "semantic",
         num_clusters: int = 65,
         semantic_temperature: float = 1.0,
         confidence_threshold: float | Literal["relative"] = 0.027,
@@ -132,34 +117,30 @@ class ProSLModule(pl.LightningModule):
         layout = self.layout.to_plain()  # what the checkpoint stores must not depend on a file of the user's
         crop_ratio, milestones = list(crop_ratio), list(milestones)  # type: ignore[assignment]
         self.save_hyperparameters()
-        options = self.hparams
-        self.base = base_method(base)
+        # Where a subclass passes them on, Lightning stores what that was given.
+        self.hparams.update(layout=layout, crop_ratio=crop_ratio, milestones=milestones)
         sixty_percent = round(0.6 * self.layout.num_joints)
         self.masked_joints = sixty_percent if masked_joints is None else masked_joints
         corrupted = sixty_percent if corrupted_joints is None else corrupted_joints
-        self.confidence_threshold = (
-            RELATIVE_THRESHOLD / num_clusters if confidence_threshold == "relative" else float(confidence_threshold)
-        )
-        check_options(options, self.layout, corrupted, self.masked_joints)
-        crop = (num_frames, (crop_ratio[0], crop_ratio[1]), min_crop_frames)
-        self.contrastive_view = ContrastiveView(*crop, corrupted)
-        self.semantic_view = SemanticView(self.layout.mirror, *crop, spatial_flip)
-        # Any: an encoder is whatever has `forward`, `project` and a fixed input shape, see `build_encoder`
-        self.query_encoder: Any = build_encoder(
-            self.base.encoder, layout=self.layout, num_bodies=num_bodies, num_frames=num_frames, **(base_args or {})
-        )
+        relative = confidence_threshold == "relative"
+        self.confidence_threshold = RELATIVE_THRESHOLD / num_clusters if relative else float(confidence_threshold)
+        check_options(self.hparams, self.layout, corrupted, self.masked_joints)
+        self.base = build_base(base, layout=self.layout, num_bodies=num_bodies, num_frames=num_frames, args=base_args)
+        views = ViewOptions((crop_ratio[0], crop_ratio[1]), min_crop_frames, corrupted, spatial_flip)
+        self.contrastive_view = self.base.contrastive_view(views)
+        self.semantic_view = self.base.semantic_view(views)
+        self.stronger_views = self.base.stronger_views(views)
+        self.query_encoder: Any = self.base.encoder
         self.key_encoder: Any = copy.deepcopy(self.query_encoder).requires_grad_(False)
+        self._branches_apart = has_batch_norm(self.query_encoder)
         input_shape = (3, num_frames, self.layout.num_joints, num_bodies)
-        names = (term.key for term in self.base.terms)
-        self.banks: Any = build_banks(self.query_encoder, input_shape, names, bank_size, bank_wrap)
+        keys = [term.key for term in self.base.terms]
+        self.banks: Any = build_banks(self.query_encoder, input_shape, keys, bank_size, bank_wrap)
         self.codebook = SemanticCodebook()
         self.objective = Objective(
             self.base, temperature, filtered_terms, semantic_temperature, self.confidence_threshold, kl_direction
         )
         self._update_average = get_ema_multi_avg_fn(momentum)
-        self._training_log = TrainingLog()
-        self._epoch_means: dict[str, float] = {}
-        self._warned, self._logged_step = False, -1
 
     # ---------------------------------------------------------------------------------------------- using the encoder
 
@@ -205,29 +186,40 @@ class ProSLModule(pl.LightningModule):
         check_batch(batch)
         seeds = (self.hparams["seed"], self.current_epoch, batch_idx, self.global_rank)
         draw = generator(batch.joints.device, *seeds)
-        views = self.draw_views(batch, draw)
-        has_dropout = getattr(self.query_encoder, "has_dropout", False)
+        views, stronger = self.draw_views(batch, draw), self.draw_stronger_views(batch, draw)
+        has_dropout = getattr(self.query_encoder, "has_dropout", True)
         with seeded(self.device, *seeds) if has_dropout else nullcontext():
-            metrics = self.losses(*views, batch.index)
-        self._log_step(metrics, len(batch.index))
+            metrics = self.losses(*views, batch.index, stronger)
+        self.log_step(metrics, len(batch.index))
         return metrics["loss"]
 
     def draw_views(self, batch: SkeletonBatch, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Independent query, key and (unless the semantic parts are off) semantic views, (N, C, F, V, M) each."""
+        """Independent query, key and (where there is a third branch) semantic views, (N, C, F, V, M) each."""
         query, key = (self._stream(self.contrastive_view(batch.joints, batch.length, draw)) for _ in range(2))
-        if not self.hparams["semantic"]:
+        if not self.hparams["semantic"] or self.hparams["third_branch"] == "none":
             return query, key, None
         semantic = self._stream(self.semantic_view(batch.joints, batch.length, draw))
-        joints = draw_joints(self._mask_probability(batch.index), self.masked_joints, len(batch.index), draw)
+        by_importance = self.stage == "semantic" and self.hparams["third_branch"] == "semantic"
+        importance = self.codebook.importance if by_importance else None
+        weights = masking_weights(importance, self.layout.num_joints, batch.index)
+        joints = draw_joints(weights, self.masked_joints, len(batch.index), draw)
         return query, key, mask_joints(semantic, joints)
 
-    def _mask_probability(self, index: Tensor) -> Tensor:
-        importance = self.codebook.importance
-        if self.stage == "contrast" or importance.numel() == 0:
-            return torch.full((self.layout.num_joints,), 1 / self.layout.num_joints, device=index.device)
-        return mask_probability(importance[index] if importance.dim() == 2 else importance)
+    def draw_stronger_views(self, batch: SkeletonBatch, draw: torch.Generator) -> list[Tensor]:
+        """The base method's chain of stronger views, (N, C, F, V, M) each; most methods have none."""
+        return [
+            mask_frames(self._stream(view(batch.joints, batch.length, draw)), masked_joints, draw)
+            for view, masked_joints in self.stronger_views
+        ]
 
-    def losses(self, query_view: Tensor, key_view: Tensor, semantic_view: Tensor | None, index: Tensor) -> Projections:
+    def losses(
+        self,
+        query_view: Tensor,
+        key_view: Tensor,
+        semantic_view: Tensor | None,
+        index: Tensor,
+        stronger: Sequence[Tensor] = (),
+    ) -> Projections:
         """Run the branches on given views, update the key encoder and the banks, and return the losses.
 
         The order is the public HiCo code's: query forward, moving average, key forward, losses against the banks as
@@ -236,26 +228,26 @@ class ProSLModule(pl.LightningModule):
         Args:
             query_view: (N, C, T, V, M).
             key_view: Same shape.
-            semantic_view: Same shape, or None without the semantic branch.
+            semantic_view: Same shape, or None without a third branch.
             index: Training rows, (N,).
+            stronger: Same shape each, see :meth:`draw_stronger_views`.
 
         Returns:
             Scalars by name; `loss` is the total and carries the gradient.
         """
-        # Query and semantic branch share their weights, so they go through as one batch.
-        both = query_view if semantic_view is None else torch.cat([query_view, semantic_view])
-        projected = _unit(self.query_encoder.project(both))
-        query = {name: p[: len(index)] for name, p in projected.items()}
+        views = [query_view, *stronger, *([] if semantic_view is None else [semantic_view])]
+        query, *others = project_branches(self.query_encoder, views, apart=self._branches_apart)
+        semantic = None if semantic_view is None else others.pop()
         with torch.no_grad():
             self._update_average(list(self.key_encoder.parameters()), list(self.query_encoder.parameters()), None)
-            key = _unit(self.key_encoder.project(key_view))
+            key = unit_projections(self.key_encoder, key_view)
         codebook = self.codebook if self.stage == "semantic" else None
         with torch.autocast(index.device.type, enabled=False):  # logits of mixed precision are too coarse
             metrics = self.objective.contrast(query, key, self.banks, codebook, index)
+            metrics |= self.objective.chain(query, others, key, self.banks)
             total = torch.stack(list(metrics.values())).sum()
             metrics["contrast"] = total
-            if semantic_view is not None:
-                semantic = {name: p[len(index) :] for name, p in projected.items()}
+            if semantic is not None or codebook is not None:
                 extra, observed = self.objective.semantic(query, semantic, self.banks, codebook, index)
                 total = total + torch.stack(list(extra.values())).sum()
                 metrics |= extra | observed
@@ -281,8 +273,7 @@ class ProSLModule(pl.LightningModule):
         """Check that the data fit and, in a fresh run, take over the weights of `init_from`."""
         if stage != "fit":
             return
-        check_precision(self.trainer.precision)
-        check_data(self, getattr(self.trainer, "datamodule", None))
+        check_fit(self)
         if self.trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
         # A resumed run gets all of this from the checkpoint; the file it once started from may be gone.
@@ -305,47 +296,3 @@ class ProSLModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A resumed run follows the options it was given, not those kept in the checkpoint's optimizer."""
         follow_options(checkpoint, self.hparams)
-
-    def on_train_epoch_start(self) -> None:
-        """Start the epoch's clock and metrics."""
-        self._training_log.start()
-
-    def _log_step(self, metrics: Projections, num_samples: int) -> None:
-        values = self._training_log.add(metrics, num_samples)
-        step, every = self.global_step, getattr(self.trainer, "log_every_n_steps", 0)
-        # With accumulated gradients several batches share a step; the first of them is logged.
-        if not every or (step + 1) % every or step == self._logged_step:
-            return
-        self._logged_step = step
-        named = dict(zip((f"train/{name}" for name in metrics), values.tolist(), strict=True))
-        self.log("loss", named["train/loss"], prog_bar=True, logger=False)
-        named["train/learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
-        for logger in self.loggers:
-            logger.log_metrics(named, step=step)
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Close the epoch's metrics after its last batch: callbacks at the epoch's end would count as its time."""
-        if self.trainer.is_last_batch:  # not met where max_steps ends an epoch early
-            self._epoch_means = self._training_log.finish()
-
-    def on_train_epoch_end(self) -> None:
-        """Log the epoch's means, its stage and speed; warn when no sample was confident."""
-        means, self._epoch_means = self._epoch_means or self._training_log.finish(), {}
-        if not means:
-            return
-        check_finite(means, self.current_epoch)
-        if means.get("confident_share_query") == 0 and not self._warned:
-            self._warned = True
-            warnings.warn(empty_confident_set_cause(self), stacklevel=2)
-        self.log("stage", 2.0 if self.stage == "semantic" else 1.0, prog_bar=True, rank_zero_only=True)
-        rate = means.pop("samples_per_second") * self.trainer.world_size
-        self.log("epoch/samples_per_second", rate, rank_zero_only=True)
-        self.log_dict({f"epoch/{name}": value for name, value in means.items()}, sync_dist=True)
-
-
-def _unit(projections: Projections) -> Projections:
-    """The projections as rows of unit length, in float32 where mixed precision made them coarser."""
-    return {
-        name: F.normalize(projection.to(torch.promote_types(projection.dtype, torch.float32)), dim=-1)
-        for name, projection in projections.items()
-    }

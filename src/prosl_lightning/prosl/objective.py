@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
 
-from prosl_lightning.prosl.base import BaseMethod
+from prosl_lightning.bases import BaseMethod
+from prosl_lightning.prosl.branches import Projections
 from prosl_lightning.prosl.codebook import SemanticCodebook
-from prosl_lightning.prosl.losses import KLDirection, branch_kl_loss, contrastive_loss, semantic_loss
+from prosl_lightning.prosl.losses import (
+    KLDirection,
+    branch_kl_loss,
+    chained_loss,
+    contrastive_loss,
+    semantic_loss,
+)
 from prosl_lightning.prosl.memory_bank import MemoryBank
-
-Projections = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -63,37 +68,61 @@ class Objective:
             losses[term.name] = contrastive_loss(anchor, positives, bank.features, self.temperature, excluded).mean()
         return losses
 
+    def chain(
+        self,
+        query: Projections,
+        stronger: Sequence[Projections],
+        key: Projections,
+        banks: Mapping[str, MemoryBank],
+    ) -> Projections:
+        """One scalar per stronger view, weighted: what it learns from the view before it, first of all the query.
+
+        Args:
+            query: Unit projections of the query branch.
+            stronger: Those of the stronger views, weakest first.
+            key: Those of the key branch.
+            banks: As for :meth:`contrast`.
+        """
+        name, losses = self.base.semantic, {}
+        memory = banks[name].features
+        for number, (teacher, student) in enumerate(zip([query, *stronger], stronger, strict=False), start=1):
+            loss = chained_loss(teacher[name], student[name], key[name], memory, self.temperature).mean()
+            losses[f"stronger_{number}"] = self.base.stronger_weight * loss
+        return losses
+
     def semantic(
         self,
         query: Projections,
-        semantic: Projections,
+        semantic: Projections | None,
         banks: Mapping[str, MemoryBank],
         codebook: SemanticCodebook | None,
         index: Tensor,
     ) -> tuple[Projections, Projections]:
-        """The terms of the semantic branch and the codebook.
+        """The terms of the third branch and of the codebook.
 
         Args:
             query: Unit projections of the query branch.
-            semantic: Those of the semantic branch.
+            semantic: Those of the third branch; None without it.
             banks: As for :meth:`contrast`.
             codebook: None in the contrast stage.
             index: Training rows of the batch, (N,).
 
         Returns:
-            Scalars to add to the loss: `kl` (Eq. 10), and with a codebook `semantic_query` (Eq. 2) and
-            `semantic_branch` (Eq. 9); and scalars to watch: the share of the bank that is excluded, and the shares of
-            samples that were confident in the two branches (Eq. 3).
+            Scalars to add to the loss: with a third branch `kl` (Eq. 10), with a codebook `semantic_query` (Eq. 2),
+            with both `semantic_branch` (Eq. 9); and, with a codebook, scalars to watch: the share of the bank that is
+            excluded, and the shares of samples that were confident in the branches (Eq. 3).
         """
-        name = self.base.semantic
-        bank = banks[name]
-        kl = branch_kl_loss(semantic[name], query[name], bank.features, self.temperature, self.kl_direction)
-        losses = {"kl": kl.mean()}
+        losses, name = {}, self.base.semantic
+        bank, branches = banks[name], {"query": query[name]}
+        if semantic is not None:
+            branches["branch"] = semantic[name]
+            kl = branch_kl_loss(semantic[name], query[name], bank.features, self.temperature, self.kl_direction)
+            losses["kl"] = kl.mean()
         if codebook is None:
             return losses, {}
         observed = {"excluded_share": codebook.excluded(index, bank.index).float().mean()}
         labels = codebook.labels_of(index)
-        for branch, features in (("query", query[name]), ("branch", semantic[name])):
+        for branch, features in branches.items():
             result = semantic_loss(
                 features, codebook.centroids, labels, self.semantic_temperature, self.confidence_threshold
             )

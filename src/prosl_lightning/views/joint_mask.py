@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from prosl_lightning.errors import UsageError
+from prosl_lightning.views.draws import draw_subset
 
 
 def draw_joints(mask_probability: Tensor, num_joints: int, batch_size: int, generator: Generator) -> Tensor:
@@ -61,3 +62,24 @@ def mask_joints(x: Tensor, joints: Tensor) -> Tensor:
     n, _, _, v, m = x.shape
     kept = torch.ones(n, v, device=x.device, dtype=x.dtype).scatter_(1, joints, 0)
     return (x.flatten(3) * kept.repeat_interleave(m, 1)[:, None, None]).view(x.shape)
+
+
+def mask_frames(x: Tensor, num_joints: int, generator: Generator) -> Tensor:
+    """Set joints to zero that are drawn anew for every frame, uniformly, for all persons alike.
+
+    Source: HiCLR, `processor/utils.py`; there all samples of a batch share the joints, and a learnt number that begins
+    at 0 takes their place.
+
+    Args:
+        x: Clips, (N, C, F, V, M).
+        num_joints: Joints n hidden in each frame; for 0 nothing is drawn.
+        generator: Source of the draws, on the device of `x`.
+
+    Returns:
+        Clips, (N, C, F, V, M).
+    """
+    if num_joints == 0:
+        return x
+    n, _, f, v, _ = x.shape
+    kept = draw_subset(n * f, v, v - num_joints, generator)
+    return x * kept.view(n, 1, f, v, 1)
