@@ -23,7 +23,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "transfer": ("transfer", "evaluate on another data set than the encoder was trained on"),
     "embed": ("embed", "features of your own files or of an archive, as npz"),
     "predict": ("predict", "classes of your own files, by a trained classifier"),
-    "table": ("table", "your results beside the paper's tables 1 to 4"),
+    "table": ("table", "your results beside the paper's tables"),
+    "sweep": ("sweep", "train and judge the variants of one of the paper's ablations"),
+    "plot": ("plot", "figures of a trained encoder, its codebook, its training, or of skeletons"),
     "configs": ("configs", "list the packaged configurations, or print one"),
 }
 

@@ -11,7 +11,10 @@ from typing import Literal
 
 from prosl_lightning.commands.user_files import run_with_list
 from prosl_lightning.errors import DataError, UsageError
-from prosl_lightning.evaluation.paper import OTHERS, Comparison, Line, Row, compare, paper_tables
+from prosl_lightning.evaluation.ablation import Ablation, ablations, studies
+from prosl_lightning.evaluation.ablation_table import markdown_table, study_csv, study_text
+from prosl_lightning.evaluation.naming import Row
+from prosl_lightning.evaluation.paper import OTHERS, Comparison, Line, ablation_tables, compare, paper_tables
 from prosl_lightning.evaluation.report import RESULTS, read_results
 from prosl_lightning.tables import table
 
@@ -19,20 +22,44 @@ _DEFAULT = "runs"
 
 
 def show(*, arguments: Sequence[str] = (), style: Literal["text", "markdown", "csv"] = "text") -> None:
-    """Your results beside the paper's tables: prosl table NUMBER [FOLDERS or results.json files].
+    """Your results beside the paper's tables: prosl table WHICH [FOLDERS or results.json files].
 
-    1 is linear evaluation, 2 semi-supervised, 3 nearest neighbour, 4 transfer. Folders are searched for `results.json`;
-    without any it is `runs`. Results on other data sets are listed below the table.
+    1 is linear evaluation, 2 semi-supervised, 3 nearest neighbour, 4 transfer. The ablations are 5 (sub-modules), 6
+    (another base method), clusters (Figure 4a), start (Figure 4b) and readings, see `prosl sweep`. Folders are searched
+    for `results.json`; without any it is `runs`. Results on other data sets are listed below tables 1 to 4; ablations
+    are compared within each data set.
 
     Args:
-        arguments: Number of the table, and where the results are.
+        arguments: Which table, and where the results are.
         style: text for the screen, markdown, or csv (of the table alone).
     """
-    number, *places = arguments or ["nothing"]
-    if number not in map(str, paper_tables()):
-        raise UsageError(f"the paper's tables are 1, 2, 3 and 4; found {number}: prosl table 1 [FOLDERS]")
-    comparison = compare(paper_tables()[int(number)], _collect(places))
-    print({"text": _text, "markdown": _markdown, "csv": _csv}[style](comparison))
+    which, *places = arguments or ["nothing"]
+    known = {str(ablation.table or name): ablation for name, ablation in ablations().items()}
+    if which in known:
+        print(_ablation(known[which], _collect(places), style))
+    elif which in map(str, paper_tables()):
+        comparison = compare(paper_tables()[int(which)], _collect(places))
+        print({"text": _text, "markdown": _markdown, "csv": _csv}[style](comparison))
+    else:
+        raise UsageError(f"the tables are 1, 2, 3, 4, {', '.join(known)}; found {which}: prosl table 1 [FOLDERS]")
+
+
+def _ablation(ablation: Ablation, rows: Sequence[Row], style: str) -> str:
+    """Studies one after another; what the paper prints where there is none."""
+    found = studies(rows, ablation)
+    if style == "csv":
+        return study_csv(ablation, found).rstrip("\n")
+    if found:
+        return "\n\n".join(study_text(study, markdown=style == "markdown") for study in found)
+    if rows:
+        print("no two arms among the results that may be compared: train them by `prosl sweep`", file=sys.stderr)
+    if not ablation.table:
+        return ablation.note
+    printed = ablation_tables()[ablation.table]
+    lines = [[line.method, *(f"{value:.1f}" for value in line.values)] for line in printed.rows]  # no dashes there
+    cells = ["paper", *(column.label for column in printed.columns)], lines
+    title = f"Table {printed.number}. {printed.title}, top-1 accuracy in percent"
+    return f"**{title}**\n\n{markdown_table(*cells)}" if style == "markdown" else f"{title}\n\n{table(*cells)}"
 
 
 def _collect(places: Sequence[str]) -> list[Row]:
@@ -87,15 +114,10 @@ def _text(comparison: Comparison) -> str:
 
 
 def _markdown(comparison: Comparison) -> str:
-    def block(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-        lines = [header, ["---"] * len(header), *rows]
-        cells = ([cell.replace("|", "\\|").replace("*", "\\*") for cell in line] for line in lines)
-        return "\n".join(f"| {' | '.join(line)} |" for line in cells)
-
     remarks = "\n".join(f"- {remark}".replace("*", "\\*") for remark in _remarks(comparison))
-    parts = [f"**{_title(comparison)}**", block(*_cells(comparison)), remarks]
+    parts = [f"**{_title(comparison)}**", markdown_table(*_cells(comparison)), remarks]
     if comparison.others:
-        parts += ["**Other results**", block(OTHERS, comparison.others)]
+        parts += ["**Other results**", markdown_table(OTHERS, comparison.others)]
     return "\n\n".join(parts)
 
 
@@ -110,4 +132,4 @@ def _csv(comparison: Comparison) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     """Run `prosl table`."""
-    run_with_list(show, arguments, "table", "arguments", "1, 2, 3 or 4, then folders or results.json files")
+    run_with_list(show, arguments, "table", "arguments", "which table, then folders or results.json files")

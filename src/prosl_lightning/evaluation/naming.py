@@ -9,7 +9,10 @@ from typing import Any
 
 from prosl_lightning.evaluation.settings import unusual
 
-_NAMES = {"hico-lstm": "HiCo-LSTM", "hico-gru": "HiCo-GRU", "hico-transformer": "HiCo-Transformer"}
+_NAMES = {
+    "hico-lstm": "HiCo-LSTM", "hico-gru": "HiCo-GRU", "hico-transformer": "HiCo-Transformer",
+    "skeletonclr": "SkeletonCLR", "isc": "ISC", "hiclr": "HiCLR",
+}  # fmt: skip
 _SETS = {
     "ntu60": "ntu60", "nturgbd60": "ntu60", "ntu120": "ntu120", "nturgbd120": "ntu120", "pku1": "pku1",
     "pkummd1": "pku1", "pkummdi": "pku1", "pku2": "pku2", "pkummd2": "pku2", "pkummdii": "pku2",
@@ -63,6 +66,17 @@ def data_set(described: Mapping[str, Any]) -> str:
         if stem in _SETS:
             return _SETS[stem]
     return str(described.get("name") or described.get("data") or "unknown")
+
+
+def told(row: Row) -> dict[str, Any]:
+    """What a row tells of its place: settings of the evaluation, data, and the data its encoders were trained on."""
+    trained, data = [each["trained_on"] for each in row["checkpoints"]], data_set(row["data"])
+    return row["protocol"] | {
+        "evaluation": row["evaluation"],
+        "data": data,
+        "source": "+".join(dict.fromkeys(data if each.get("same_data") else data_set(each) for each in trained)),
+        "source_split": "+".join(dict.fromkeys(str(each.get("protocol")) for each in trained)),
+    }
 
 
 def options_of(row: Row) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The paper's Tables 1 to 4, and our own results set beside them."""
+"""The paper's Tables 1 to 4 with our own results set beside them, and what it prints in Tables 5 and 6."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from prosl_lightning.evaluation.naming import Row, data_set, line_key, line_names, settings_of
+from prosl_lightning.evaluation.naming import Row, data_set, line_key, line_names, settings_of, told
 
 _PLACE = ("split", "fraction", "train", "test")  # of a protocol: what decides on the column, beside the data
 _PARTIAL, _OTHER_SETTINGS = "†", "‡"
@@ -100,9 +100,24 @@ def paper_tables() -> Mapping[int, PaperTable]:
         >>> [(line.method, line.values[0]) for line in paper_tables()[3].rows][-2:]
         [('HiCo-LSTM*', 67.1), ('ProSL', 68.8)]
     """
+    return _read("tables")
+
+
+@cache
+def ablation_tables() -> Mapping[int, PaperTable]:
+    """What the paper prints in Tables 5 and 6, by number; ours: :mod:`prosl_lightning.evaluation.ablation`.
+
+    Example:
+        >>> [line.values for line in ablation_tables()[6].rows]
+        [(68.3, 76.4), (73.1, 78.4)]
+    """
+    return _read("ablations")
+
+
+def _read(part: str) -> Mapping[int, PaperTable]:
     text = resources.files("prosl_lightning.evaluation").joinpath("paper_tables.yaml").read_text(encoding="utf-8")
     content = yaml.safe_load(text)
-    return {number: _table(number, entry, content["note"]) for number, entry in content["tables"].items()}
+    return {number: _table(number, entry, content["note"]) for number, entry in content[part].items()}
 
 
 def _table(number: int, entry: Mapping[str, Any], note: str) -> PaperTable:
@@ -141,7 +156,7 @@ def compare(table: PaperTable, results: Sequence[Row]) -> Comparison:
     for row in _last_of_each(wanted):
         column = next((i for i, each in enumerate(table.columns) if _meets(row, each.where)), None)
         if column is None:
-            place = [_told(row).get(key) for key in ("evaluation", "data", "source", "source_split", *_PLACE)]
+            place = [told(row).get(key) for key in ("evaluation", "data", "source", "source_split", *_PLACE)]
             others.setdefault(json.dumps([place, line_key(row)]), []).append(row)
         else:
             part = _partial(row, table.columns[column])
@@ -167,19 +182,8 @@ def _ours(line: Sequence[list[Row]], table: PaperTable, names: Mapping[str, str]
     return Line(name, f"this library, {_runs(counts)}", str(first["checkpoints"][0].get("base")), values)
 
 
-def _told(row: Row) -> dict[str, Any]:
-    """What the columns' conditions ask for."""
-    trained, data = [each["trained_on"] for each in row["checkpoints"]], data_set(row["data"])
-    return row["protocol"] | {
-        "evaluation": row["evaluation"],
-        "data": data,
-        "source": "+".join(dict.fromkeys(data if each.get("same_data") else data_set(each) for each in trained)),
-        "source_split": "+".join(dict.fromkeys(str(each.get("protocol")) for each in trained)),
-    }
-
-
 def _meets(row: Row, where: Mapping[str, Any]) -> bool:
-    found = _told(row)
+    found = told(row)
     return all(found.get(key) == value for key, value in where.items())
 
 
@@ -232,7 +236,7 @@ def _runs(counts: Sequence[int]) -> str:
 def _other(rows: Sequence[Row], name: str) -> list[str]:
     row = rows[0]
     protocol, data = row["protocol"], data_set(row["data"])
-    source, source_split = (str(_told(row)[key]) for key in ("source", "source_split"))
+    source, source_split = (str(told(row)[key]) for key in ("source", "source_split"))
     if (source, source_split) != (data, protocol["split"]):
         data += f" from {source}" + ("" if source_split in (protocol["split"], "None") else f" {source_split}")
     sizes = [str(protocol["train"]), str(protocol["test"])]
