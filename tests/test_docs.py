@@ -136,7 +136,7 @@ def _help(*command: str) -> str:
 def test_commands_of_the_documents_use_verbs_configurations_and_options_that_exist(arguments):
     verb = arguments[0]
     assert verb in VERBS
-    command = arguments[:2] if verb == "prepare" else arguments[:1]
+    command = arguments[:2] if verb in ("prepare", "plot") else arguments[:1]
     known = set(re.findall(r"--[\w.]+", _help(*command)))
     for option, value in zip(arguments, [*arguments[1:], ""], strict=True):
         if option == "--config":

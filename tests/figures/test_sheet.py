@@ -71,11 +71,11 @@ def test_sides_follow_the_mirror_pairs_whatever_the_joints_are_called():
         "spine": ["hips", "chest"], "shoulders": ["l_arm", "r_arm"],
         "mirror": [["l_arm", "r_arm"], ["WristRight", "WristLeft"], ["fin2", "fin1"]],
     }  # fmt: skip
-    found = dict(zip(names, sheet._sides(SkeletonLayout.of(spec)), strict=True))
+    found = dict(zip(names, sheet.joint_colours(SkeletonLayout.of(spec)), strict=True))
     left = {name for name, colour in found.items() if colour == sheet._LEFT}
     right = {name for name, colour in found.items() if colour == sheet._RIGHT}
     assert (left, right) == ({"l_arm", "WristLeft", "fin2"}, {"r_arm", "WristRight", "fin1"})
-    sides = sheet._sides(KINECT)
+    sides = sheet.joint_colours(KINECT)
     assert all(
         sides[joint] == (sheet._LEFT if name.startswith("left_") else sheet._RIGHT)
         for joint, name in enumerate(KINECT.joints)

@@ -13,6 +13,7 @@ import torch
 from prosl_lightning._lightning import pl
 from prosl_lightning.data.datamodule import SkeletonDataModule
 from prosl_lightning.errors import DataError
+from prosl_lightning.evaluation.fingerprint import epochs_done
 from prosl_lightning.prosl.module import ProSLModule
 from prosl_lightning.tables import counted
 
@@ -104,7 +105,7 @@ def check_resumable(checkpoint: Path, module: ProSLModule, data: SkeletonDataMod
         )
     for change in changes:
         print(f"prosl fit: {change} ({checkpoint.name})", file=sys.stderr)
-    return int(stored["epoch"]) + 1
+    return epochs_done(stored)
 
 
 def _read(checkpoint: Path) -> dict[str, Any]:

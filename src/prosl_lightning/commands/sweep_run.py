@@ -20,6 +20,7 @@ from prosl_lightning.commands.knn import knn
 from prosl_lightning.commands.linear import linear
 from prosl_lightning.commands.sweep_plan import SETTINGS, Arm
 from prosl_lightning.errors import DataError, UsageError
+from prosl_lightning.evaluation.fingerprint import epochs_done
 from prosl_lightning.evaluation.naming import Row
 from prosl_lightning.evaluation.report import RESULTS, read_results
 
@@ -191,7 +192,7 @@ def _epochs_done(checkpoint: Path) -> int:
     """0 where the file is incomplete."""
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-        return int(content["epoch"]) + 1 if "optimizer_states" in content else 0
+        return epochs_done(content) if "optimizer_states" in content else 0
     except Exception:
         return 0
 

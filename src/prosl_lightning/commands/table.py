@@ -36,9 +36,9 @@ def show(*, arguments: Sequence[str] = (), style: Literal["text", "markdown", "c
     which, *places = arguments or ["nothing"]
     known = {str(ablation.table or name): ablation for name, ablation in ablations().items()}
     if which in known:
-        print(_ablation(known[which], _collect(places), style))
+        print(_ablation(known[which], collect_results(places), style))
     elif which in map(str, paper_tables()):
-        comparison = compare(paper_tables()[int(which)], _collect(places))
+        comparison = compare(paper_tables()[int(which)], collect_results(places))
         print({"text": _text, "markdown": _markdown, "csv": _csv}[style](comparison))
     else:
         raise UsageError(f"the tables are 1, 2, 3, 4, {', '.join(known)}; found {which}: prosl table 1 [FOLDERS]")
@@ -62,7 +62,7 @@ def _ablation(ablation: Ablation, rows: Sequence[Row], style: str) -> str:
     return f"**{title}**\n\n{markdown_table(*cells)}" if style == "markdown" else f"{title}\n\n{table(*cells)}"
 
 
-def _collect(places: Sequence[str]) -> list[Row]:
+def collect_results(places: Sequence[str]) -> list[Row]:
     """Rows of all results files, oldest first; a file found in a folder that is no list of results is passed over."""
     rows: list[Row] = []
     for place in places or [_DEFAULT]:

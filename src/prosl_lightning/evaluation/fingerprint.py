@@ -95,7 +95,7 @@ def describe_checkpoint(path: str | Path, data: SkeletonDataModule | None = None
     """
     content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     options, recipe = content.get("hyper_parameters", {}), content.get("recipe", {})
-    epochs = int(content.get("epoch", -1)) + 1
+    epochs = epochs_done(content)
     return {
         "path": str(path),
         "sha256": file_sha256(path),
@@ -115,6 +115,12 @@ def describe_checkpoint(path: str | Path, data: SkeletonDataModule | None = None
             **(training_relation(recipe, data)._asdict() if data is not None else {}),
         },
     }
+
+
+def epochs_done(checkpoint: Mapping[str, Any]) -> int:
+    """Whole epochs that the content of a checkpoint was trained for, also where it was saved after a fit's end."""
+    progress = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {}).get("current", {})
+    return int(progress.get("ready", int(checkpoint.get("epoch", -1)) + 1))
 
 
 def _semantic_stage(options: Mapping[str, Any], epochs: int) -> str:

@@ -14,11 +14,8 @@ from torch.nn import functional as F
 
 from prosl_lightning.data.archive import Archive
 from prosl_lightning.evaluation.features import FeatureTables
-from prosl_lightning.figures.skeletons import draw_joint_importance
-
-# Colour says which of eight, the marker which half: sixteen classes stay apart for colour-blind eyes too (Okabe-Ito).
-_COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#B8A900", "#0072B2", "#D55E00", "#CC79A7")
-_MARKERS = ("o", "^", "s", "D")
+from prosl_lightning.figures.importance import draw_joint_importance
+from prosl_lightning.figures.style import class_style
 
 
 def demo_figure(
@@ -58,7 +55,7 @@ def _map(axes: Axes, features: Tensor, labels: Tensor, names: Sequence[str]) -> 
     handles: list[matplotlib.artist.Artist] = []
     for label, name in enumerate(names):
         chosen = points[labels.cpu().numpy() == label]
-        colour, marker = _COLOURS[label % len(_COLOURS)], _MARKERS[label // len(_COLOURS) % len(_MARKERS)]
+        colour, marker = class_style(label)
         handles.append(
             axes.scatter(
                 chosen[:, 0], chosen[:, 1], s=22, color=colour, marker=marker, alpha=0.75, linewidths=0, label=name

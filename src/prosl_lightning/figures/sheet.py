@@ -22,6 +22,7 @@ Array = NDArray[np.float64]
 _ROWS = 15  # strips one below the other before the next column starts
 _WIDTH, _HEIGHT, _HEAD = 5.2, 1.35, 0.4  # inches: a strip, and the heading above all
 _BODY, _MARGIN = 1.05, 0.06  # inches: the tallest body, and what is left below it
+STRIP_SIZE = (_WIDTH, _HEIGHT)
 _FRAMES = 6
 _DPI = 110
 _LEFT, _MIDDLE, _RIGHT = "#0072b2", "#444444", "#d55e00"  # told apart by colour-blind eyes too
@@ -102,7 +103,7 @@ def draw_strip(axes: Axes, layout: SkeletonLayout, strip: Strip, corner: Array, 
     if points.shape[1] > 1:  # lines tell which two belong together
         edges = corner[0] + cell * np.arange(1, len(points))
         axes.vlines(edges, corner[1] + _MARGIN, corner[1] + _MARGIN + _BODY, colors="0.85", linewidths=0.6)
-    sides = _sides(layout)
+    sides = joint_colours(layout)
     bones, colours = np.array(layout.bones), [sides[child] for child, _ in layout.bones]
     for body in range(points.shape[1]):
         shown = (points[:, body] * scale + places[:, None])[there[:, body]]
@@ -117,7 +118,7 @@ def project(layout: SkeletonLayout, frames: NDArray[np.float32]) -> tuple[Array,
     """Look at a strip: points across and up ``(K, M, V, 2)`` with the bodies in the middle, and who is there (K, M)."""
     bodies = np.asarray(frames, dtype=np.float64).transpose(0, 3, 2, 1)  # (K, M, V, C)
     there: NDArray[np.bool_] = np.asarray(bodies.any(axis=(2, 3)))
-    across, up = _plane(layout, bodies, there)
+    across, up = viewing_plane(layout, bodies, there)
     points = np.stack([bodies @ across, bodies @ up], axis=-1)
     for frame, here in zip(points, there, strict=True):
         shown = frame[here].reshape(-1, 2)
@@ -126,7 +127,7 @@ def project(layout: SkeletonLayout, frames: NDArray[np.float32]) -> tuple[Array,
     return points, there
 
 
-def _plane(layout: SkeletonLayout, bodies: Array, there: NDArray[np.bool_]) -> tuple[Array, Array]:
+def viewing_plane(layout: SkeletonLayout, bodies: Array, there: NDArray[np.bool_]) -> tuple[Array, Array]:
     """Unit vectors across and up, from the first frame in which the most bodies are there."""
     frame = int(np.argmax(there.sum(axis=1)))
     here = np.flatnonzero(there[frame])
@@ -155,7 +156,7 @@ def _extent(points: Array, there: NDArray[np.bool_]) -> tuple[float, float, floa
     return max(2.3 * half, 0.5 * (high - low), 1e-6), low, max(high, low + 1e-6)
 
 
-def _sides(layout: SkeletonLayout) -> list[str]:
+def joint_colours(layout: SkeletonLayout) -> list[str]:
     """Colour of each joint: of a mirror pair one is left, as its name says, else the one that is declared first."""
     colours = [_MIDDLE] * layout.num_joints
     declared = dict(layout.mirror_pairs or ())

@@ -17,17 +17,19 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK = PALETTE = (
 GREY = "#9A9A9A"
 _MARKERS = ("o", "^", "s", "D")
 MOST_CLASSES = len(PALETTE) * len(_MARKERS)
-"""Classes that can be told apart in one drawing: colour says which of eight, the marker which eight."""
+"""Classes that can be told apart in one drawing, by colour and marker."""
 
 
 def class_style(number: int) -> tuple[str, str]:
     """Colour and marker of the class with this number in a drawing; they repeat after :data:`MOST_CLASSES`.
 
+    Both change from class to class, so that colours that are alike to some eyes have markers that are not.
+
     Example:
-        >>> class_style(0), class_style(9)
-        (('#000000', 'o'), ('#E69F00', '^'))
+        >>> class_style(1), class_style(4), class_style(9)
+        (('#E69F00', '^'), ('#B8A900', 'o'), ('#E69F00', 's'))
     """
-    return PALETTE[number % len(PALETTE)], _MARKERS[number // len(PALETTE) % len(_MARKERS)]
+    return PALETTE[number % len(PALETTE)], _MARKERS[(number + number // len(PALETTE)) % len(_MARKERS)]
 
 
 def shorten(text: str, length: int) -> str:
@@ -50,6 +52,12 @@ def class_name(names: tuple[str, ...], label: int) -> str:
     if label < 0:
         return "unlabelled"
     return names[label] if label < len(names) else f"class {label}"
+
+
+def heading(figure: Figure, text: str, size: float = 12) -> None:
+    """Write a title above the whole drawing, in as many lines as it needs."""
+    width = int(figure.get_figwidth() / (0.0085 * size))  # characters
+    figure.suptitle("\n".join(wrap(text, width)), fontsize=size, parse_math=False)
 
 
 def remark(figure: Figure, text: str) -> None:
