@@ -85,11 +85,11 @@ def test_wandb_offline_gets_every_number_and_the_figures(fit, offline, tmp_path)
     assert min(found["epoch/samples_per_second"]) > 0
     assert all(len(found[f"codebook/{name}"]) == 2 for name in CODEBOOK)
     assert len(found["codebook/churn"]) == 1
-    for name, height in (("joint_importance", 600), ("cluster_sizes", 360)):
+    for name, height in (("joint_importance", 540), ("cluster_sizes", 380)):
         assert found[f"figures/{name}/_type"] == ["images/separated"]
         assert found[f"figures/{name}/height"] == [height]
     images = [file.name for file in (tmp_path / "run/wandb").rglob("*.png") if "latest-run" not in file.parts]
-    assert sorted(name.rsplit("_", 2)[0] for name in images) == ["cluster_sizes", "joint_importance"]
+    assert sorted(name.rsplit("_", 2)[0] for name in images) == ["cluster_sizes", "features", "joint_importance"]
 
 
 def test_wandb_by_a_configuration_file_beside_a_csv_logger_of_the_users_own(fit, offline, tmp_path):

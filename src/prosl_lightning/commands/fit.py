@@ -24,6 +24,7 @@ from prosl_lightning.prosl.checks import check_data
 from prosl_lightning.prosl.initialise import load_initial_weights
 from prosl_lightning.prosl.module import ProSLModule
 from prosl_lightning.tables import counted
+from prosl_lightning.tracking import WandbRun
 
 _cli = submodule("cli")
 _callbacks = submodule("callbacks")
@@ -119,6 +120,8 @@ class FitCLI(_cli.LightningCLI):  # type: ignore[name-defined]
             callbacks.append(StageProgressBar(refresh_rate=5))
         if lacks(FigureLogger) and any(hasattr(logger, "log_image") for logger in loggers or []):
             callbacks.append(FigureLogger())
+        if lacks(WandbRun) and any(isinstance(logger, _loggers.WandbLogger) for logger in loggers or []):
+            callbacks.append(WandbRun())
         return super().instantiate_trainer(logger=loggers, callbacks=callbacks, **kwargs)
 
     def before_fit(self) -> None:
