@@ -5,12 +5,14 @@ BIN := $(VENV)/bin
 # One thread per process: two on a busy machine are slower than one.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install demo lint types test wheel clean
+.PHONY: help install demo lint types test wheel docs notebooks notebooks-check clean
 
 help:
 	@echo "make demo    train a small encoder on synthetic skeletons and show what it learnt"
 	@echo "make test    lint, types and tests"
 	@echo "make wheel   build the wheel and try it in an empty environment"
+	@echo "make docs    build the documentation site into build/site; a broken link or reference fails"
+	@echo "make notebooks   run notebooks/*.py and write the notebooks beside them (make notebooks-check: only compare)"
 	@echo "make clean   remove .venv and everything built"
 
 $(VENV)/.base: setup.cfg pyproject.toml constraints.txt
@@ -23,6 +25,10 @@ $(VENV)/.base: setup.cfg pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/.base
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.base
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
 	@touch $@
 
 install: $(VENV)/.base
@@ -42,6 +48,16 @@ test: lint types
 
 wheel: $(VENV)/.test
 	.ci/wheel
+
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict
+
+notebooks: $(VENV)/.docs
+	$(BIN)/python notebooks/build.py
+
+notebooks-check: $(VENV)/.docs
+	$(BIN)/python notebooks/build.py --check
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info demo

@@ -8,7 +8,8 @@ the command can be stopped and given again. `benchmarks/gain_report.py` makes ta
 Arms, all from the warm-up's last checkpoint: `plain` goes on with the base method; `branch` adds the semantic branch
 and its KL term but no codebook (the paper's first stage); `prosl` is the semantic stage; `labels-P` is the semantic
 stage with a codebook made of the true classes, corrupted until a share P of the pairs that it calls alike is alike
-(1.0: the classes themselves; 0: at random), and `kmeans-K` has K clusters. `prosl:option=value` changes a model option.
+(1.0: the classes themselves; 0: at random); `kmeans-K` has K clusters, and `fresh-K` clusters anew at every build
+instead of going on from the last centroids. `prosl:option=value` changes a model option.
 """
 
 from __future__ import annotations
@@ -53,6 +54,9 @@ MODEL: dict[str, Any] = {
 # protocol, classes, and what differs from MODEL
 SETS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "nw-ucla": ("x-view", 10, {}),
+    # The settings under which the public HiCo code was measured, on data whose shoulder line runs from right to left:
+    # docs/results.md
+    "nw-ucla-public": ("x-view", 10, {"learning_rate": 0.03, "bank_wrap": "reference"}),
     "utd-mhad": ("x-sub", 27, {}),
     "irds": ("x-sub", 9, {"spatial_flip": False}),
     "kinder-gator": ("x-sub", 58, {}),
@@ -87,6 +91,16 @@ class LabelCodebook(CodebookCallback):
         return Clustering(centroids, assignment, float((features * centroids[assignment]).sum(dim=1).mean()))
 
 
+class FreshCodebook(CodebookCallback):
+    """k-means anew at every build, not from the last centroids: what it gets wrong differs from epoch to epoch."""
+
+    def cluster(
+        self, features: Tensor, classes: Tensor, num_clusters: int, start: Tensor | None, seed: int
+    ) -> Clustering:
+        """The first build's recipe every time, with that build's own seed."""
+        return super().cluster(features, classes, num_clusters, None, seed)
+
+
 def corrupt(classes: Tensor, num_clusters: int, precision: float, seed: int) -> Tensor:
     """Labels (N,) that keep the class of as many samples as needed for a pair precision; the others are at random."""
     order = torch.rand(len(classes), generator=generator("cpu", seed, 1))
@@ -117,13 +131,18 @@ class Study:
     def __init__(self, options: argparse.Namespace) -> None:
         self.name, self.options = options.set, options
         protocol, self.num_classes, changes = SETS[options.set]
+        model = changes | dict(_option(text) for text in options.model)
         kind = TrainingSide if options.validate else SkeletonDataModule
-        self.data = kind(str(Path(options.data) / options.set), protocol, batch_size=64)
+        place = options.pool or str(Path(options.data) / options.set)
+        split = f"{options.set}/{protocol}" if options.pool else protocol
+        self.data = kind(place, split, batch_size=64, stream=model.get("stream", "joint"))
         self.data.setup()
+        self.training_data = self.data
+        if options.pool:
+            self.training_data = SkeletonDataModule(place, "pool", batch_size=64, stream=self.data.stream)
         self.model = MODEL | {
             "layout": self.data.layout.to_plain(), "num_bodies": self.data.num_bodies,
-            "num_clusters": options.clusters or round(1.5 * self.num_classes), **changes,
-            **dict(_option(text) for text in options.model),
+            "num_clusters": options.clusters or round(1.5 * self.num_classes), **model,
         }  # fmt: skip
         self.runs = Path(options.runs)
         self.rows = self.runs / "rows.jsonl"
@@ -134,6 +153,7 @@ class Study:
         o = self.options
         schedule = {"warm_epochs": o.warm_epochs, "warm_checkpoint": o.warm_checkpoint, "precision": o.precision}
         schedule |= {"validate": True} if o.validate else {}
+        schedule |= {"pool": Path(o.pool).name} if o.pool else {}
         if not arm.startswith(("warm", "raw")):
             schedule |= {"epochs": o.epochs, "drop": o.drop}
         return self.model | schedule
@@ -194,8 +214,9 @@ class Study:
         elif kind.startswith("labels-"):
             model["num_clusters"] = self.num_classes
             callbacks.append(LabelCodebook(float(kind.removeprefix("labels-")), seed))
-        elif kind.startswith("kmeans-"):
-            model["num_clusters"] = int(kind.removeprefix("kmeans-"))
+        elif kind.startswith(("kmeans-", "fresh-")):
+            model["num_clusters"] = int(kind.partition("-")[2])
+            callbacks += [FreshCodebook()] if kind.startswith("fresh-") else []
         elif kind != "prosl":
             raise SystemExit(f"unknown arm '{arm}'")
         model |= dict(_option(text) for text in changes.split(",") if text)
@@ -209,14 +230,14 @@ class Study:
     def _fit(
         self, module: ProSLModule, epochs: int, path: Path, start: Path | None, seed: int, callbacks: Any = ()
     ) -> dict[str, Any]:
-        self.data.seed = seed
+        self.training_data.seed = seed
         trainer = pl.Trainer(
             accelerator="auto", devices=1, max_epochs=epochs, precision=self.options.precision, logger=False,
             enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
             callbacks=[_Record(), *callbacks],
         )  # fmt: skip
         if epochs:
-            trainer.fit(module, datamodule=self.data, ckpt_path=start)
+            trainer.fit(module, datamodule=self.training_data, ckpt_path=start)
         else:
             trainer.strategy.connect(module)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -229,7 +250,8 @@ class Study:
         """Nearest neighbour, both linear protocols, and the state of the features."""
         module = load_module(path).to("cuda" if torch.cuda.is_available() else "cpu")
         tables = extract_tables(module, self.data)
-        numbers = accuracies(tables, self.num_classes)
+        labels = max(self.num_classes, int(tables.train_labels.max()) + 1)  # a pool counts the classes of all its sets
+        numbers = accuracies(tables, labels)
         with torch.no_grad():
             keys = torch.cat([
                 module.key_features(module.prepare(module.transfer_batch_to_device(batch, module.device, 0)))
@@ -297,6 +319,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder of the archives, one folder a set")
     parser.add_argument("--set", choices=SETS, default="nw-ucla")
+    parser.add_argument("--pool", help="archive of `prosl prepare pool` to train on instead; judged on its part --set")
     parser.add_argument("--runs", default="runs/gain", help="where checkpoints and rows go")
     parser.add_argument("--seeds", default="0-7", help="e.g. 0-7 or 0,3,5")
     parser.add_argument("--arms", nargs="*", default=["plain", "prosl"])
