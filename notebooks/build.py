@@ -1,7 +1,9 @@
 """Makes the notebooks from the scripts beside this file: `python notebooks/build.py [NAME ...] [--check]`.
 
 A script is a notebook in jupytext's percent format. Without an option the notebooks are executed and written, outputs
-and pictures kept; with `--check` they are executed and compared, and nothing is written.
+and pictures kept. With `--check` they are executed and nothing is written: it fails where a kept notebook has other
+source cells, another number of pictures in a cell, or prints another text. Numbers, and what stands in the columns of
+a table beside its first, are not compared, because they differ between machines; nor is what a picture shows.
 """
 
 from __future__ import annotations
@@ -55,6 +57,46 @@ def differences(script: Path) -> str:
         if ours != theirs:
             return f"{stored.name}: cell {number} is not that of {script.name}:\n{ours[1]}"
     return "" if len(wanted) == len(found) else f"{stored.name}: {len(found)} cells, {script.name} has {len(wanted)}"
+
+
+def outputs(notebook: Any) -> list[tuple[str, int]]:
+    """What every cell printed, without what differs between machines, and how many pictures it shows."""
+    found = []
+    for cell in notebook.cells:
+        made = cell.get("outputs", [])
+        text = "".join(each.get("text", "") for each in made if each.get("name") == "stdout")
+        found.append((masked(text), sum("image/png" in each.get("data", {}) for each in made)))
+    return found
+
+
+def masked(text: str) -> str:
+    r"""A printed text with `#` for every number, one space for several, and of a table the first column alone.
+
+    Example:
+        >>> masked("took 1.5 s\nclass   %\n-----  --\nbow    81")
+        'took # s\nclass %\n-- --\nbow'
+    """
+    lines, table = [], False
+    for line in text.splitlines():
+        rule = bool(re.fullmatch(r"-{2,}(  +-{2,})+ *", line))
+        table = rule or (table and bool(re.match(r"\S.*\S  ", line)))
+        shown = re.sub("-+", "--", line) if rule else line.split("  ")[0] if table else line
+        lines.append(" ".join(re.sub(r"[-+]?\d+(\.\d+)*", "#", shown).split()))
+    return "\n".join(lines).strip()
+
+
+def output_differences(made: Any, script: Path) -> str:
+    """Where the outputs of a notebook just executed are not those that are kept; empty where they agree."""
+    stored = script.with_suffix(".ipynb")
+    if differences(script):
+        return ""  # told already
+    kept = outputs(nbformat.read(stored, as_version=4))
+    for number, ((ours, pictures), (theirs, shown)) in enumerate(zip(outputs(made), kept, strict=True)):
+        if pictures != shown:
+            return f"{stored.name}: cell {number} shows {shown} pictures, executed it shows {pictures}"
+        if ours != theirs:
+            return f"{stored.name}: cell {number} printed\n{theirs}\nexecuted it prints\n{ours}"
+    return ""
 
 
 def execute(notebook: Any) -> None:
@@ -118,6 +160,7 @@ def main(arguments: Sequence[str]) -> int:
         seconds, used = time.perf_counter() - began, _children() - used
         total += used
         wrong += [f"{script.stem}: {fault}" for fault in faults(notebook)]
+        wrong += [text] if options.check and (text := output_differences(notebook, script)) else []
         size = len(nbformat.writes(notebook)) / 1000
         print(f"{script.stem:24s} {used:5.1f} s of CPU, {seconds:5.1f} s  {size:5.0f} kB", flush=True)
         if not options.check:

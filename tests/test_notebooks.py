@@ -69,6 +69,34 @@ def test_a_changed_script_or_notebook_is_told(tmp_path, monkeypatch):
     assert build.main(["--check"]) == 1
 
 
+def test_outputs_are_compared_without_what_differs_between_machines(tmp_path, monkeypatch, capsys):
+    script = tmp_path / "01_x.py"
+    script.write_text("# %%\nprint(1)\n", encoding="utf-8")
+    table = "in {} s\nmeasure   value\n--------  -----\ntop-1     {}\nMean age  {} kick\n\nwritten to a file\n"
+    png = nbformat.v4.new_output("display_data", data={"image/png": "iVBO"})
+
+    def made(text, pictures=1):
+        notebook = build.from_script(script)
+        warning = nbformat.v4.new_output("stream", name="stderr", text="a warning of this machine")
+        halves = [nbformat.v4.new_output("stream", name="stdout", text=part) for part in (text[:9], text[9:])]
+        notebook.cells[0].outputs = [halves[0], warning, halves[1], *[png] * pictures]
+        return notebook
+
+    nbformat.write(made(table.format(1.5, 62.16, 3)), script.with_suffix(".ipynb"))
+    assert build.output_differences(made(table.format(12, 7.1, 40)), script) == ""
+    told = build.output_differences(made(table.format(1, 2, 3), 2), script)
+    assert told == "01_x.ipynb: cell 0 shows 1 pictures, executed it shows 2"
+    other = table.replace("a file", "another").format(1, 2, 3)
+    assert "executed it prints\nin # s" in build.output_differences(made(other), script)
+    assert build.output_differences(made(table.replace("top-", "R@").format(1, 2, 3)), script)
+    monkeypatch.setattr(build, "SCRIPTS", [script])
+    monkeypatch.setattr(build, "execute", lambda notebook: notebook.update(made(other)))
+    assert build.main(["--check"]) == 1
+    assert "written to another" in capsys.readouterr().out
+    monkeypatch.setattr(build, "execute", lambda notebook: notebook.update(made(table.format(2, 2, 2))))
+    assert build.main(["--check"]) == 0
+
+
 def test_what_must_not_be_kept_is_found(tmp_path):
     notebook = build.from_script(ROOT / "notebooks" / f"{NAMES[0]}.py")
     assert build.faults(notebook) == []

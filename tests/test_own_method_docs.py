@@ -60,7 +60,7 @@ def _fits() -> list[list[str]]:
 @pytest.mark.parametrize("arguments", _fits(), ids=" ".join)
 def test_every_fit_of_the_page_trains_what_it_says(workplace, arguments, capsys):
     smaller = (
-        ["--model.base_args", '{"hidden_channels": 2, "feature_size": 8}'] if "skeletonclr" in arguments[2] else []
+        ["--model.base_args", '{"hidden_channels": 2, "feature_size": 8}'] if "skeletonclr" in str(arguments) else []
     )
     assert main([*arguments, *QUICK, *smaller, "--trainer.default_root_dir", "run"]) == 0, capsys.readouterr().err
     content = torch.load("run/checkpoints/last.ckpt", weights_only=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -78,6 +79,44 @@ class WandbRun(pl.Callback):
                 _log_codebook(logger.experiment, arrays)
             if self.checkpoint and (path := _last_checkpoint(trainer)):
                 _log_checkpoint(logger.experiment, path, trainer.current_epoch)
+
+
+def complete_wandb(loggers: Any, run_folder: Path, checkpoint: str | None) -> None:
+    """Complete the options of every `WandbLogger` in a configuration of `prosl fit`; what a user gave stays.
+
+    Its files go to the run's folder. A run that goes on from a checkpoint in its own folder goes on with the W&B run
+    that is noted there, unless an id or another project is given.
+
+    Args:
+        loggers: `trainer.logger`: classes with options, before they are instantiated.
+        run_folder: `trainer.default_root_dir`.
+        checkpoint: What the run goes on from.
+    """
+    for logger in loggers if isinstance(loggers, list | tuple) else [loggers]:
+        if not str(getattr(logger, "class_path", "")).endswith("WandbLogger"):
+            continue
+        options = logger.init_args
+        if options.get("save_dir", "") in (None, "."):  # Lightning's default, which hides `dir`
+            options["save_dir"] = str(options.get("dir") or run_folder)
+        note = _noted_run(run_folder, checkpoint)
+        given = options.get("version") or options.get("id") or os.environ.get("WANDB_RUN_ID")
+        project = options.get("project") or os.environ.get("WANDB_PROJECT") or note.get("project")
+        if note and not given and project == note["project"] and "id" in options and "project" in options:
+            options["id"], options["project"] = note["id"], project
+
+
+def _noted_run(run_folder: Path, checkpoint: str | None) -> dict[str, Any]:
+    """The W&B run of a folder where a checkpoint in it is gone on from; nothing else belongs to that run."""
+    file, folder = run_folder / RUN_FILE, run_folder.resolve()
+    if not checkpoint or not file.is_file() or not Path(checkpoint).resolve().is_relative_to(folder):
+        return {}
+    if re.fullmatch(r"checkpoints-\d+", Path(checkpoint).resolve().relative_to(folder).parts[0]):
+        return {}  # of an earlier run in this folder
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return found if {"project", "id"} <= set(found) else {}
+    except (OSError, ValueError):
+        return {}
 
 
 def codebook_arrays(module: ProSLModule, datamodule: Any = None) -> dict[str, NDArray[Any]]:

@@ -17,6 +17,7 @@ SHAPE = {"layout": SkeletonLayout.of("kinect-v1"), "num_bodies": 1, "num_frames"
 
 OWN = """
 import pathlib
+import torch
 from torch import nn
 from prosl_lightning.bases import BaseMethod, ContrastTerm
 from prosl_lightning.encoders import ProjectedEncoder
@@ -43,6 +44,35 @@ class NoProjection(nn.Linear):
 class Forgot(BaseMethod):
     def __init__(self, *, layout, num_bodies, num_frames):
         pass
+
+class Wider(Flat):
+    def forward(self, x):
+        return self.layer(x.flatten(1)).repeat(1, 2)
+
+class Breaks(Flat):
+    def forward(self, x):
+        return self.layer(x.flatten(2))
+
+class Levels(Flat):
+    def project(self, x):
+        return {"instance": self.head(self(x))[:, None].expand(-1, 2, -1)}
+
+class NoMapping(Flat):
+    def project(self, x):
+        return self.head(self(x))
+
+class OtherName(Flat):
+    def project(self, x):
+        return {"clip": self.head(self(x))}
+
+class Drawing(Flat):
+    # draws in every forward, and counts where it trains
+    def __init__(self, **shape):
+        super().__init__(**shape)
+        self.norm = nn.BatchNorm1d(8)
+        self.still = nn.Dropout(0.5).eval()
+    def forward(self, x):
+        return self.norm(self.layer(x.flatten(1)) + torch.rand(8))
 
 class Other:
     def __init__(self, **args):
@@ -118,6 +148,17 @@ def test_an_encoder_of_the_users_is_contrasted_by_one_term(mine):
         ("mine_abc.Elsewhere", {"width": 4}, "'nowhere' is to be clustered, but no term has it as its key: instance"),
         ("mine_abc.NoProjection", {}, "the encoder NoProjection has no project and no feature_size; derive it from"),
         ("mine_abc.Forgot", {}, "its encoder is None, not a torch.nn.Module; call super"),
+        ("mine_abc.Wider", {}, r"Wider.forward gives \(1, 16\) for a clip \(1, 3, 16, 20, 1\); expected .*= \(1, 8\)"),
+        ("mine_abc.Breaks", {}, r"Breaks.forward fails on a clip \(1, 3, 16, 20, 1\): RuntimeError: mat1 and mat2"),
+        ("mine_abc.Levels", {}, r"Levels.project gives 'instance' \(1, 2, 4\) for one clip; what is clustered"),
+        ("mine_abc.NoMapping", {}, "NoMapping.project gives Tensor; expected a mapping from names to projections"),
+        ("mine_abc.OtherName", {}, "OtherName.project gives clip; a contrast term of the base method needs 'instance'"),
+        ("mine_abc.Flat", {"width": "a"}, "'mine_abc.Flat' cannot be built with {'width': 'a'}: TypeError in .*line "),
+        ("hico-lstm", {"hidden_size": "a"}, "hidden_size must be a positive whole number, found 'a'"),
+        ("hico-lstm", {"dropout": "a"}, "dropout must be at least 0 and below 1, found 'a'"),
+        ("skeletonclr", {"dropout": "a"}, "dropout must be at least 0 and below 1, found 'a'"),
+        ("isc", {"num_layers": "a"}, "num_layers must be a positive whole number, found 'a'"),
+        ("skeletonclr", {"hidden_size": 4}, "known are dropout.*\narguments are model.base_args, .* '{}' clears them"),
         ("skeletonclr", {"hidden": 4}, "encoder 'st-gcn' has no argument 'hidden': known are dropout"),
     ],
 )
@@ -125,3 +166,31 @@ def test_what_cannot_be_a_base_is_named_and_not_called(mine, base, args, message
     with pytest.raises(UsageError, match=message):
         build_base(base, args=args, **SHAPE)
     assert not Path("called").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "cause"),
+    [
+        ("class Method(\n", r"fails when it is imported: SyntaxError in .*broken_abc.py, line 1: ", SyntaxError),
+        ("x = 1\ny = x / 0\n", r"ZeroDivisionError in .*broken_abc.py, line 2: division by zero", ZeroDivisionError),
+        ("import nowhere_abc\n", r"cannot be imported \(No module named 'nowhere_abc'\)", ImportError),
+    ],
+)
+def test_a_module_that_fails_is_told_with_file_and_line(mine, text, message, cause):
+    (mine / "broken_abc.py").write_text(text)
+    with pytest.raises(UsageError, match=message) as error:
+        build_base("broken_abc.Method", **SHAPE)
+    assert isinstance(error.value.__cause__, cause)
+
+
+def test_the_look_at_one_clip_leaves_no_trace(mine):
+    torch.manual_seed(0)
+    encoder = build_base("mine_abc.Drawing", **SHAPE).encoder
+    drawn = torch.rand(3)
+    torch.manual_seed(0)
+    again = sys.modules["mine_abc"].Drawing(**SHAPE)
+    assert torch.equal(drawn, torch.rand(3))
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in encoder.state_dict().items())
+    assert encoder.norm.num_batches_tracked == 0
+    assert [module.training for module in encoder.modules()] == [module.training for module in again.modules()]
+    assert (encoder.training, encoder.still.training) == (True, False)

@@ -114,7 +114,7 @@ def test_maps_without_labels_or_test_side_say_so(prosl, run, unlabelled, saved):
         "plot", "tsne", "--ckpt", ckpt, "--data.root", unlabelled, "--data.protocol", "all", "--out", "m.svg"
     )
     assert result.code == 0, result.err
-    assert "training side: 16 of 16 sequences, without labels" in saved[0].get_supxlabel().replace("\n", " ")
+    assert "training side: all 16 sequences, without labels" in saved[0].get_supxlabel().replace("\n", " ")
     assert "DBI" not in saved[0].axes[0].get_title()
     assert f"note: {ckpt} was trained on another data set" in result.err
 
@@ -210,6 +210,11 @@ def test_nearest_sequences(prosl, run, tiny_archive, saved):
     texts = [text.get_text() for text in saved[0].axes[0].texts]
     assert sum(text.startswith("cluster ") for text in texts) == 2
     assert all(text.split(",")[0] in ("a", "b", "c") for text in texts if "cosine" in text)
+    assert saved[0].get_supxlabel() == "left side blue, right side orange"
+    result = prosl(
+        "plot", "nearest", "--ckpt", ckpt, "--data.root", tiny_archive, "--clusters", 4, "--count", 50, "--out", "n.png"
+    )
+    assert "n.png: 4 clusters, 36 sequences" in result.out  # all there are
     result = prosl("plot", "nearest", "--ckpt", ckpt, "--data.root", tiny_archive, "--clusters", 1, 9, "--out", "n.png")
     assert (result.code, "there is no cluster 9; the codebook has 0 to 3" in result.err) == (2, True)
 

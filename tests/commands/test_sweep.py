@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from prosl_lightning.cli import main
+from prosl_lightning.data.archive import Archive, ArchiveWriter
 from prosl_lightning.prosl.module import ProSLModule
 
 SETTINGS = """
@@ -97,7 +99,7 @@ def test_it_ends_in_a_table_and_a_figure(swept):
         assert row["seeds"] == "2"
         if arm == "prosl":
             assert float(row["difference"]) == pytest.approx((sum(own) - sum(base)) / 2, abs=1e-3)
-            assert float(row["low"]) <= float(row["difference"]) <= float(row["high"])
+            assert (row["low"], row["high"]) == ("", "")  # two seeds tell no interval
     text = (swept / "clusters.md").read_text()
     assert text.startswith("**Number of centroids: tiny x-sub (36 / 12), HiCo-GRU, hidden_size 8")
     assert "| num_clusters 6, as configured | 2 |" in text
@@ -173,15 +175,71 @@ def test_changed_settings_are_refused(swept, command, prosl):
         (["--trainer.devices", 2], "a sweep trains on one device"),
         (["--linear_epochs", 0], "--linear_epochs is 0; it must be at least 1"),
         (["--model.clusters", 3], "num_clusters"),
+        (["--data.root="], "no data are given: name a configuration, --config nw-ucla, or an archive, --data.root"),
+        (["--data.protocol", "all"], "protocol 'all' of {archive} has no test set; protocols: x-sub, x-view"),
+        (["--data.protocol", "x-set"], "has no protocol 'x-set'; it has x-sub, x-view"),
+        (["--data.batch_size", 40], "has only 36 sequences: lower batch_size"),
+        (["--data.batch_size", 33], "batch_size is 33, more than bank_size 32"),
+        (["--trainer.precision", "bf16-true"], "precision is bf16-true"),
+        (["--points", 6, 2000], "arm num_clusters-2000: num_clusters is 2000 but the training set has only 36 samples"),
+        (["--points", -3], "arm num_clusters--3: num_clusters is -3; it must be greater than 0"),
+        (["--points", "a"], "--points a: expected whole numbers"),
+        (["--points", 1, 6, "--model.semantic_temperature", 2], "with num_clusters 1 at semantic_temperature 2"),
+        (
+            ["--model.num_clusters", 20],
+            "only 36 samples\nit is one of the usual points; give your own: --points 7 13 20 27",
+        ),
+        (["--only"], "--only has nothing after it: give names of arms"),
+        (["--model.base", "skeletonclr"], "encoder 'st-gcn' has no argument 'hidden_size': known are dropout"),
     ],
 )
-def test_options_that_cannot_be_are_refused(command, prosl, options, told):
-    result = prosl("sweep", "clusters", *command, *options)
-    assert (result.code, told in result.err) == (2, True), result.err
-    assert not Path("runs").exists()
+def test_options_that_cannot_be_are_refused_before_anything_is_trained_or_written(
+    command, tiny_archive, prosl, options, told
+):
+    for dry in ([], ["--dry_run"]):
+        result = prosl("sweep", "clusters", *command, *options, *dry)
+        assert (result.code, told.replace("{archive}", str(tiny_archive)) in result.err) == (
+            1 if "no test set" in told else 2,
+            True,
+        ), result.err
+        assert not Path("runs").exists()
+
+
+def test_test_sequences_without_labels_are_refused_before(command, prosl, tiny_archive):
+    source, root = Archive.open(tiny_archive), Path("unlabelled")
+    with ArchiveWriter(
+        root, layout=source.layout, num_bodies=2, class_names=("a",), protocols=source.meta["protocols"]
+    ) as writer:  # fmt: skip
+        for i in range(48):
+            joints = torch.randn(20, 25, 2, 3).numpy()
+            writer.add(f"clip{i}", joints, label=0 if i % 4 < 3 else -1, subject=1 + i % 4, camera=1)
+    result = prosl("sweep", "modules", *command, "--data.root", root, "--dry_run")
+    assert (result.code, "12 of the 12 test sequences have no label" in result.err) == (1, True), result.err
+
+
+def test_damaged_results_are_told_and_the_others_shown(swept, command, prosl):
+    shutil.copytree(swept, "copy")
+    file = Path("copy/seed-1/prosl/checkpoints/results.json")
+    file.write_text("[{")
+    arguments = ("sweep", "backbone", *command, "--seeds", "0-1", "--out", "copy")
+    result = prosl(*arguments, "--dry_run")
+    assert result.code == 0, result.err
+    assert f"warning: left out: {file} is damaged" in result.err
+    assert result.out.splitlines()[-1].split(maxsplit=2) == ["1", "prosl", "1 to 3  results.json is damaged"]
+    result = prosl(*arguments)
+    assert (result.code, f"1 run left out: {file} is damaged" in result.err) == (1, True), result.err
+    assert "ProSL on it        1" in result.out
+
+
+def test_the_help_tells_what_to_give(prosl):
+    result = prosl("sweep", "--help")
+    assert result.code == 0
+    assert result.out.startswith("usage: prosl sweep NAME [options] [options of `prosl fit`]\n")
+    assert not any(odd in result.out for odd in ("--only+", "--points+", "name ...", "[]"))
 
 
 def test_an_unknown_sweep_is_told_what_there_is(prosl):
+    assert "found nothing" in prosl("sweep", "--config", "modules").err
     result = prosl("sweep", "moduls")
     assert result.code == 2
     assert "the sweeps are modules, backbone, clusters, start, readings; found moduls" in result.err
@@ -196,6 +254,13 @@ def test_tables_of_the_ablations(swept, prosl):
     assert prosl("table", 6, swept, "--style", "markdown").out.count("\n| ") == 4
     alone = prosl("table", 6)
     assert (alone.code, "no results in runs" in alone.err) == (0, True)
+    assert prosl("table", "backbone").out == alone.out
+    assert prosl("table", "modules", swept).out == result.out
+    assert ["base", "method", "alone", "81.6", "67.1"] in [line.split() for line in prosl("table", 5).out.splitlines()]
+    assert prosl("table", 5, "--style", "csv").out.count("base method alone,") == 2
+    assert "the tables are 1, 2, 3, 4, 5 or modules, 6 or backbone, clusters, start, readings; found 7" in (
+        prosl("table", 7).err
+    )
     assert "ProSL-SkeletonCLR  73.1   78.4" in alone.out
     assert "the paper's Figure 4a, NTU-60 x-sub, prints no numbers" in prosl("table", "clusters").out
     assert prosl("table", 6, swept / "seed-0/base").err.startswith("no two arms among the results")

@@ -64,16 +64,6 @@ def test_starts_lie_before_and_after_the_configured_one_and_go_on_from_checkpoin
         plan_arms("start", settings, [100, 300])
 
 
-def test_centroids_that_training_would_refuse_are_refused_before(settings):
-    settings["model"] |= {"confidence_threshold": "relative", "num_clusters": 15}
-    with pytest.raises(
-        UsageError, match="cannot be reached with num_clusters 3 at semantic_temperature 1: give larger"
-    ):
-        plan_arms("clusters", settings, [3, 15])
-    with pytest.raises(UsageError, match="num_clusters is 0"):
-        plan_arms("clusters", settings, [0])
-
-
 def test_readings_change_one_option_each(settings):
     arms = plan_arms("readings", settings)
     assert _options(arms) == [
@@ -107,9 +97,26 @@ def test_arms_are_chosen_by_name(settings):
 
 
 def test_the_command_line_is_divided():
-    own, rest = _split(["start", "--points", "3,5", "9", "--config=c", "--data.root", "d", "--only=[base, prosl]"])
-    assert own == ["start", "--points=[3, 5, 9]", "--only=[base, prosl]"]
+    names, own, rest = _split(
+        ["start", "--points", "3,5", "9", "--config=c", "--data.root", "d", "--only=[base, prosl]"]
+    )
+    assert names == ["start"]
+    assert own == ["--points=3,5,9", "--only=base,prosl"]
     assert rest == ["--config=c", "--data.root", "d"]
+    # the name may stand anywhere; an option takes one value, be it named like a sweep, a negative number is one too
+    for arguments in (
+        ["--config", "modules", "clusters", "--model.x", "-1", "--points", "-3", "4"],
+        ["--config", "modules", "--model.x", "-1", "--points", "-3", "4", "clusters"],
+        ["--points=-3", "4", "--config", "modules", "--model.x", "-1", "clusters"],
+    ):
+        assert _split(arguments) == (["clusters"], ["--points=-3,4"], ["--config", "modules", "--model.x", "-1"])
+    assert _split(["start", "--dry_run", "clusters"])[0] == ["start", "clusters"]
+    for empty in (["--only"], ["--only", "--dry_run"], ["--only="]):
+        with pytest.raises(UsageError, match="--only has nothing after it: give names of arms"):
+            _split(["modules", *empty])
+
+
+def test_seeds_are_numbers_and_ranges():
     assert _numbers("0-2,5, 1") == [0, 1, 2, 5]
     for wrong in ("", "a", "3-1", "1-"):
         with pytest.raises(UsageError, match="expected numbers and ranges"):
@@ -223,6 +230,19 @@ def test_an_evaluation_that_is_missing_or_has_other_settings_is_made_up(stand, s
     assert (longer.state(base), stand.calls) == ("done", [("linear", "base")] * 2)
 
 
+def test_an_arm_with_damaged_results_is_left_as_it_is(stand, settings, tmp_path):
+    settings["model"]["semantic_start"], settings["trainer"]["max_epochs"] = 1, 2
+    runs, (base, prosl) = SeedRuns(tmp_path, settings, 0, 80), plan_arms("backbone", settings)
+    path = tmp_path / "seed-0/base/checkpoints/results.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("[{")
+    assert runs.state(base) == "results.json is damaged"
+    assert str(path) in runs.damage(base)
+    _run(runs, [base, prosl])
+    assert {call[-1] if call[0] in ("knn", "linear") else call[0] for call in stand.calls} == {"warm-up-1", "prosl"}
+    assert (runs.damage(prosl), runs.state(prosl), path.read_text()) == ("", "done", "[{")
+
+
 def test_warm_ups_lie_on_the_way_of_each_other(stand, settings, tmp_path):
     settings["model"]["semantic_start"], settings["trainer"]["max_epochs"] = 8, 10
     settings["checkpoint_every"] = 3
@@ -292,10 +312,29 @@ def test_a_run_that_ends_early_is_told(stand, settings, tmp_path, monkeypatch):
 # --------------------------------------------------------------------------------------------------- other settings
 
 
+def _hold_a_run(folder: Path) -> None:
+    (folder / "seed-0/warm-up-400/checkpoints").mkdir(parents=True)
+    (folder / "seed-0/warm-up-400/checkpoints/last.ckpt").touch()
+
+
+def test_a_plan_without_a_run_blocks_nothing(settings, tmp_path):
+    keep_plan(tmp_path, settings)
+    settings["model"]["temperature"] = 0.1
+    keep_plan(tmp_path, settings)
+    assert json.loads((tmp_path / "plan.json").read_text())["settings"] == settings
+    (tmp_path / "plan.json").write_text("{")
+    keep_plan(tmp_path, settings)
+    _hold_a_run(tmp_path)
+    settings["model"]["temperature"] = 0.2
+    with pytest.raises(UsageError, match="model.temperature was 0.1, is now 0.2"):
+        keep_plan(tmp_path, settings)
+
+
 def test_other_settings_in_the_same_folder_are_refused(settings, tmp_path, tiny_archive):
     keep_plan(tmp_path / "new", settings, write=False)
     assert not (tmp_path / "new").exists()
     keep_plan(tmp_path, settings)
+    _hold_a_run(tmp_path)
     same = json.loads(json.dumps(settings))
     same["trainer"]["accelerator"] = "gpu"  # where it runs is free
     keep_plan(tmp_path, same)
@@ -316,6 +355,7 @@ def test_other_settings_in_the_same_folder_are_refused(settings, tmp_path, tiny_
 
 def test_other_data_in_the_same_folder_are_refused(settings, tmp_path, other_archive):
     keep_plan(tmp_path, settings)
+    _hold_a_run(tmp_path)
     settings["data"]["root"] = str(other_archive)
     with pytest.raises(DataError, match="holds runs on other data than .*other\n"):
         keep_plan(tmp_path, settings)

@@ -9,6 +9,7 @@ import struct
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -182,6 +183,61 @@ def test_evaluations_are_added_to_the_run_that_trained_the_encoder(
     ]
     ids = [next(record.run.run_id for record in records if record.HasField("run")) for records in (first, second)]
     assert ids[0] == ids[1]
+
+
+def _run_id(records: list[Any]) -> str:
+    return next(record.run.run_id for record in records if record.HasField("run"))
+
+
+def test_a_resumed_run_goes_on_in_its_wandb_run_and_a_fresh_one_does_not(fit, offline, tmp_path, monkeypatch):
+    logger = ("--trainer.logger", "WandbLogger", "--trainer.logger.project", "skeletons")
+    assert fit(*logger, "--trainer.max_epochs", 1).code == 0
+    first = _finished(offline, tmp_path / "run")  # in the run's folder by itself
+    assert not (tmp_path / "wandb").exists()
+    note = json.loads((tmp_path / "run/wandb-run.json").read_text(encoding="utf-8"))
+    assert note["id"] == _run_id(first)
+
+    resumed = fit(*logger, "--ckpt_path", "last", "--trainer.max_epochs", 2)
+    assert resumed.code == 0, resumed.err
+    second = _finished(offline, tmp_path / "run", number=1)
+    assert _run_id(second) == note["id"]
+    assert json.loads((tmp_path / "run/wandb-run.json").read_text(encoding="utf-8")) == note
+    steps = [_merged(records, "history")["trainer/global_step"] for records in (first, second)]
+    assert steps[0] < steps[1]  # the second folder continues the first
+    saved = (tmp_path / "run/logs/version_1/config.yaml").read_text(encoding="utf-8")
+    assert note["id"] not in saved  # a fresh run with this file is a W&B run of its own
+
+    assert fit(*logger, "--trainer.max_epochs", 1).code == 0
+    assert _run_id(_finished(offline, tmp_path / "run", number=2)) != note["id"]
+
+
+@pytest.mark.parametrize(
+    ("given", "checkpoint", "expected"),
+    [
+        ({}, "run/checkpoints/last.ckpt", ("noted", "run")),
+        ({"project": "p", "save_dir": "."}, "run/checkpoints/last.ckpt", ("noted", "run")),
+        ({"project": "another"}, "run/checkpoints/last.ckpt", (None, "run")),
+        ({"id": "mine", "save_dir": "there"}, "run/checkpoints/last.ckpt", ("mine", "there")),
+        ({"version": "mine", "dir": "there"}, "run/checkpoints/last.ckpt", (None, "there")),
+        ({}, "elsewhere/last.ckpt", (None, "run")),  # a warm-up of another run
+        ({}, "run/checkpoints-1/last.ckpt", (None, "run")),  # of an earlier run, put aside
+        ({}, None, (None, "run")),
+    ],
+)
+def test_what_a_user_gives_the_logger_stays(tmp_path, monkeypatch, given, checkpoint, expected):
+    monkeypatch.chdir(tmp_path)
+    Path("run").mkdir()
+    Path("run/wandb-run.json").write_text('{"project": "p", "entity": null, "id": "noted"}')
+    for name in ("WANDB_RUN_ID", "WANDB_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    logger = SimpleNamespace(
+        class_path="WandbLogger",
+        init_args=dict.fromkeys(("id", "version", "project", "dir")) | {"save_dir": "."} | given,
+    )
+    other = SimpleNamespace(class_path="CSVLogger", init_args={"save_dir": "."})
+    tracking.complete_wandb([other, logger], Path("run"), checkpoint)
+    assert (logger.init_args.get("id"), logger.init_args.get("save_dir")) == expected
+    assert other.init_args == {"save_dir": "."}
 
 
 def test_a_codebook_without_importance_is_logged_too(fit, offline, tmp_path):

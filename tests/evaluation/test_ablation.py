@@ -10,7 +10,7 @@ import re
 import pytest
 
 from prosl_lightning.evaluation.ablation import ablations, arm_name, estimate, paired, studies
-from prosl_lightning.evaluation.ablation_table import CSV_HEADER, study_csv, study_text
+from prosl_lightning.evaluation.ablation_table import CSV_HEADER, signed, study_csv, study_text
 from prosl_lightning.evaluation.paper import ablation_tables
 
 # Read from the paper's Tables 5 and 6 by hand.
@@ -90,6 +90,11 @@ def test_differences_are_paired_by_seed():
     assert math.isnan(paired(prosl, base, "linear").low)
     assert paired(clustering, base, "linear") is None
     assert paired(base, base, "1-NN") is None
+    # accuracies are quantised: equal differences of three seeds are no certainty, nor are two seeds
+    for few in ([-0.4, -0.4, -0.4], [0.1 + 0.2, 0.3, 0.3], [1.0, 3.0], [2.0]):
+        assert math.isnan(estimate(few).low)
+        assert math.isnan(estimate(few).high)
+    assert signed(estimate([-0.4, -0.4, -0.4])) == "-0.4"
     # scipy: t.interval(0.95, 3, mean, sem)
     assert estimate([1.0, 2.0, 4.0, 9.0])[1:3] == pytest.approx((-1.6635, 9.6635), abs=1e-3)
 
@@ -142,6 +147,17 @@ def test_readings_are_compared_with_what_is_configured_too():
     assert re.split(r"\s{2,}", lines[5]) == ["as configured", "1", "82.0", "+2.0"]
 
 
+def test_an_arm_with_a_warm_up_of_its_own_is_marked():
+    rows = [row(semantic="off", bank_wrap="full"), row(bank_wrap="full"), row(bank_wrap="reference")]
+    rows += [row(bank_wrap="full", semantic_temperature=0.2)]
+    (study,) = studies(rows, ablations()["readings"])
+    assert [arm.name for arm in study.arms if arm.own_warm_up] == ["bank_wrap-reference"]
+    text = study_text(study)
+    assert ["bank_wrap", "reference", "†", "1"] in [line.split()[:4] for line in text.splitlines()]
+    assert text.count("†") == 2
+    assert text.endswith("† another option of the base method, so a warm-up of its own: not paired like the others")
+
+
 def test_without_the_base_method_arms_are_named_after_what_differs():
     (study,) = studies([row(), row(semantic_temperature=0.2)], ablations()["readings"])
     assert [arm.label for arm in study.arms] == ["semantic_temperature 0.2", "semantic_temperature 1.0"]
@@ -162,8 +178,10 @@ def test_the_table_stands_beside_the_papers():
         "+ clustering, semantic branch", "3", "84.0 ± 3.0", "+2.0 [-0.5, +4.5]", "86.5", "+1.5", "82.5", "68.8",
     ]  # fmt: skip
     assert "paired by seed" in remarks
+    assert "no interval for fewer than 3 seeds or where all differences are equal" in remarks
+    assert "†" not in text
     markdown = study_text(study, markdown=True)
-    assert "| + semantic clustering | 2 | 81.5 ± 1.4 | +0.5 [+0.5, +0.5] | - |  | 82.2 | 68.0 |" in markdown
+    assert "| + semantic clustering | 2 | 81.5 ± 1.4 | +0.5 | - |  | 82.2 | 68.0 |" in markdown
     one = study_text(studies([row(semantic="off"), row()], ablations()["backbone"])[0])
     assert "one seed: differences of a point or two mean nothing" in one
 
@@ -173,6 +191,7 @@ def test_numbers_come_as_csv():
     rows = list(csv.DictReader(io.StringIO(study_csv(ablation, studies(MODULES, ablation)))))
     paper = [each for each in rows if each["data"] == "paper, Table 5"]
     assert len(paper) == 8
+    assert paper[0]["arm"] == "base method alone"
     assert (paper[-1]["arm"], paper[-1]["measure"], paper[-1]["mean"]) == (
         "Semantic Clustering + Semantic Branch", "KNN", "68.8",
     )  # fmt: skip

@@ -6,6 +6,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from prosl_lightning.evaluation.ablation import Study, StudyArm, ablations, paired
+from prosl_lightning.evaluation.ablation_table import signed
 from prosl_lightning.figures.ablation import study_figure
 
 
@@ -32,8 +33,8 @@ def _texts_lie_apart(figure) -> bool:
 def test_a_quantity_is_drawn_as_a_curve_over_the_band_of_the_base_method(name):
     arms = [_arm("base", 80.0, 82.0), _arm("a", 81.0, 85.0, at=5), _arm("prosl", 84.0, 86.0, at=15)]
     figure = study_figure(_study(name, arms))
-    assert len(figure.axes) == 2
-    for axes in figure.axes:
+    assert len(figure.axes) == 4
+    for axes in figure.axes[:2]:
         (container,) = axes.containers
         line, _, (bars,) = container.lines
         assert line.get_xydata().tolist() == [[5, 83], [15, 85]]
@@ -41,9 +42,46 @@ def test_a_quantity_is_drawn_as_a_curve_over_the_band_of_the_base_method(name):
         assert ends[1] == pytest.approx([85 - 2**0.5, 85 + 2**0.5])
         band = axes.patches[0].get_extents().transformed(axes.transData.inverted())
         assert (band.y0, band.y1) == pytest.approx((81 - 2**0.5, 81 + 2**0.5))
-        assert axes.get_xlabel() == ablations()[name].axis
         assert axes.get_ylabel() == "top-1 accuracy of ProSL (%)"
+    for axes in figure.axes[2:]:
+        assert axes.get_xlabel() == ablations()[name].axis
         assert [tick.get_text() for tick in axes.get_xticklabels()] == ["5", "15"]
+    assert _texts_lie_apart(figure)
+    assert len(study_figure(_study(name, arms[1:])).axes) == 2  # no base method, no differences to it
+
+
+def test_below_the_accuracies_stand_the_differences_paired_by_seed():
+    arms = [_arm("base", 70.0, 80.0, 90.0), _arm("a", 70.5, 80.5, 90.5, at=5), _arm("prosl", 71.0, 82.0, 93.0, at=15)]
+    figure = study_figure(_study("clusters", arms))
+    lower = figure.axes[2]
+    assert lower.get_ylabel() == "difference to base (points)"
+    equal, two = lower.containers
+    assert (equal.lines[0].get_xydata().tolist(), equal.has_yerr) == ([[5, 0.5]], False)
+    assert two.lines[0].get_xydata().tolist() == [[15, 2]]
+    # 10 points of deviation over seeds above, an interval of 2.5 points here
+    expected = paired(arms[2], arms[0], "1-NN")
+    assert two.lines[2][0].get_segments()[0][:, 1].tolist() == pytest.approx([expected.low, expected.high])
+    assert "paired by seed" in figure._supxlabel.get_text()
+    assert _texts_lie_apart(figure)
+
+
+def test_a_wide_row_does_not_squeeze_the_others_and_keeps_its_numbers():
+    base, wide = _arm("base", 80.0, 80.0, 80.0), _arm("wide", 50.0, 90.0, 71.0)
+    arms = [base, _arm("one", 81.0, 81.5, 80.5), _arm("two", 80.0, 81.0, 81.5), _arm("prosl", 80.5, 82.0, 81.0), wide]
+    wide.own_warm_up = True
+    figure = study_figure(_study("modules", arms, ["1-NN"]))
+    (axes,) = figure.axes
+    low, high = axes.get_xlim()
+    assert high - low < 20
+    for arm in arms[1:4]:
+        found = paired(arm, base, "1-NN")
+        assert low < found.low < found.high < high
+    assert [text.get_text() for text in axes.texts] == [signed(paired(wide, base, "1-NN"))]
+    assert [line.get_marker() for line in axes.lines if line.get_marker() in ("<", ">")] == ["<", ">"]
+    assert axes.get_yticklabels()[-1].get_text() == "label of $ wide †"
+    assert "† another option of the base method, so a warm-up of its own" in figure._supxlabel.get_text().replace(
+        "\n", " "
+    )
     assert _texts_lie_apart(figure)
 
 
@@ -62,6 +100,15 @@ def test_differences_are_drawn_with_their_intervals():
         assert each.get_xlim()[0] < expected.low < expected.high < each.get_xlim()[1]
     assert axes.get_xlabel() == "difference to label of $ base (points)"
     assert _texts_lie_apart(figure)
+
+
+def test_rows_without_an_interval_do_not_cut_off_those_with_one():
+    arms = [_arm("base", 80.0, 82.0, 84.0), _arm("prosl", 80.0, 83.0, 87.0)]
+    arms += [_arm(f"x{number}", 80.1) for number in range(6)]  # one seed
+    (axes,) = study_figure(_study("readings", arms, ["1-NN"])).axes
+    found = paired(arms[0], arms[1], "1-NN")
+    assert axes.get_xlim()[0] < found.low < found.high < axes.get_xlim()[1]
+    assert not axes.texts
 
 
 def test_readings_are_drawn_against_what_is_configured():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -35,7 +37,7 @@ def test_bars_are_divided_into_the_most_frequent_class_the_rest_and_the_unknown(
 def test_the_composition_has_a_row_for_each_class_and_a_column_for_each_cluster(legible):
     draw = np.random.default_rng(0)
     assignment, classes = draw.integers(0, 64, 2000), draw.integers(0, 60, 2000)
-    curves = {name: ([400, 401, 402], [0.9, 0.2, 0.1]) for name in ("churn", "nmi", "pair_precision")}
+    curves = {name: ([400, 401, 402], [0.9, 0.2, 0.1]) for name in ("nmi", "pair_precision", "churn")}
     figure = codebook_figure(
         assignment, 65, classes=classes, class_names=LONG, curves=curves, title="Codebook, built after 402 epochs",
         note="nothing left out",
@@ -53,8 +55,28 @@ def test_the_composition_has_a_row_for_each_class_and_a_column_for_each_cluster(
     heights = np.add(*([bar.get_height() for bar in sizes.patches[i : i + 65]] for i in (0, 65)))
     np.testing.assert_array_equal(heights, table[order].sum(axis=1))
     assert [line.get_ydata().tolist() for line in change.lines] == [[90, 20, 10]] * 3
+    assert [str(line.get_label()).split()[0] for line in change.lines] == ["churn:", "NMI", "pairs"]  # in any log
     texts = legible(figure)
     assert sum("description" in text or "…" in text for text in texts) == 60
+
+
+@pytest.mark.parametrize(("k", "every"), [(6, 1), (65, 1), (130, 2), (400, 6)])
+@pytest.mark.parametrize("classes", [None, 12])
+def test_bars_carry_the_numbers_of_the_codebook(legible, k, every, classes):
+    draw = np.random.default_rng(0)
+    assignment = draw.permutation(np.repeat(np.arange(k), draw.integers(1, 30, k)))
+    labels = None if classes is None else draw.integers(0, classes, len(assignment))
+    figure = codebook_figure(assignment, k, classes=labels, title="Codebook")
+    axes = figure.axes[0 if classes is None else 1]
+    order = np.argsort(-np.bincount(assignment), kind="stable")
+    legible(figure)
+    assert [label.get_text() for label in axes.get_xticklabels()] == order[::every].astype(str).tolist()
+    assert axes.get_xticks().tolist() == list(range(1, k + 1, every))
+    assert axes.get_xlabel().startswith("number of the cluster in the codebook, the largest first")
+    assert (f"1 of {every} is numbered" in axes.get_xlabel()) == (every > 1)
+    alone = cluster_sizes_figure(assignment, k)
+    legible(alone)
+    assert alone.axes[0].get_xticklabels()[0].get_text() == str(order[0])
 
 
 def test_what_is_not_known_is_left_out(legible):
@@ -107,3 +129,18 @@ def test_strips_stand_in_rows_of_their_cluster(legible, tiny_archive, bodies):
     assert max(low[3 * bodies :]) < min(low[: 3 * bodies])  # the second cluster stands below the first
     with pytest.raises(UsageError, match="no cluster"):
         nearest_figure(archive.layout, [])
+
+
+def test_many_sequences_of_a_cluster_are_wrapped(legible, tiny_archive):
+    archive = Archive.open(tiny_archive)
+    clip = np.array(archive.clip(2), np.float32)[..., :1]
+    near = [Neighbour(f"clip{n:03d}", -1, 0.9, clip) for n in range(10)]
+    figure = nearest_figure(archive.layout, [Cluster(0, 10, near), Cluster(1, 1, near[:1])], title="Nearest")
+    assert figure.get_figwidth() < 22
+    (axes,) = figure.axes
+    strips = [each for each in axes.collections if isinstance(each, LineCollection) and each.get_alpha() is not None]
+    corners = [np.concatenate(strip.get_segments()).min(axis=0) for strip in strips]
+    rows = [corners[:4], corners[4:8], corners[8:10], corners[10:]]
+    assert all(np.ptp([low for _, low in row]) < 1e-6 for row in rows)
+    assert all(below[0][1] < above[0][1] for above, below in pairwise(rows))
+    assert "cluster 1, 1 sequence" in legible(figure)

@@ -63,11 +63,37 @@ def test_values_stand_at_the_epochs_after_which_they_were_known(tmp_path, legibl
     for axes in titled.values():
         span = axes.patches[0].get_extents().transformed(axes.transData.inverted())
         assert (span.x0, span.x1) == pytest.approx((10, 14))
-        assert [line.get_xdata() for line in axes.lines if line.get_linestyle() == "--"] == [[8, 8]]
+        assert [line.get_xdata() for line in axes.lines if line.get_color() == "0.35"] == [[8, 8]]
+        assert axes.get_xlim() == (0, 14)
     texts = legible(figure)
     assert {"semantic stage, from epoch 10", "learning rate to 0.001", "runs/mine", "a note", "epochs trained"} <= set(
         texts
     )
+
+
+def test_the_axis_begins_where_the_log_does(tmp_path, legible):
+    _log(tmp_path / "logs" / "version_0", range(80, 100), semantic=80, drop=90)
+    curves = read_curves(tmp_path)
+    figure = curves_figure(curves)
+    assert {axes.get_xlim() for axes in figure.axes} == {(80, 100)}
+    assert curves.metrics["codebook/nmi"][0][0] == 80
+    assert "semantic stage, from epoch 80" in legible(figure)
+
+
+def test_marks_and_lines_that_coincide_are_all_seen(tmp_path, legible):
+    logs = tmp_path / "logs"
+    _log(logs / "version_0", range(9), semantic=4)
+    _log(logs / "version_1", range(8, 14), semantic=4)  # resumed where the learning rate drops
+    figure = curves_figure(read_curves(tmp_path))
+    for axes in figure.axes[1:]:
+        resumed, drop = (next(line for line in axes.lines if line.get_color() == c) for c in ("#E69F00", "0.35"))
+        assert resumed.get_xdata() == drop.get_xdata() == [8, 8]
+        assert resumed.get_linewidth() > 3 * drop.get_linewidth()
+        assert resumed.get_zorder() < drop.get_zorder()
+        curves = [line for line in axes.lines if len(line.get_xdata()) > 2]
+        assert len({(line._dash_pattern[1] and tuple(line._dash_pattern[1])) for line in curves}) == len(curves)
+        assert len({line.get_marker() for line in curves}) == len(curves)
+    assert {"learning rate to 0.001", "run resumed"} < set(legible(figure))
 
 
 def test_resumed_runs_are_joined_and_fresh_ones_replace(tmp_path):

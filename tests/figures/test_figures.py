@@ -58,6 +58,39 @@ def test_every_layout_can_be_drawn(name, legible):
     assert can_stand(layout) == (name != "sfinge3d")  # a hand
 
 
+def test_a_hand_grows_from_its_root_and_lines_to_names_keep_off_other_joints(legible):
+    layout = SkeletonLayout.of("sfinge3d")
+    points = default_pose(layout)
+    root = next(joint for joint, parent in enumerate(layout.parents) if joint == parent)
+    assert (np.delete(points[:, 1], root) > points[root, 1]).all()  # the root below
+    for seed in range(5):
+        figure = joint_importance_figure(layout, np.random.default_rng(seed).random(layout.num_joints))
+        legible(figure)
+        for text in figure.axes[0].texts:
+            start, end = np.array(text.xy), np.array(text.xyann)
+            others = points[np.linalg.norm(points - start, axis=1) > 1e-9]
+            along = np.linspace(0, 1, 200)[:, None] * (end - start) + start
+            assert np.linalg.norm(others[:, None] - along, axis=-1).min() > 0.025 * np.ptp(points[:, 1])
+
+
+def test_tiny_coefficients_keep_their_proportions_and_none_at_all_are_pale():
+    layout = SkeletonLayout.of("kinect-v2")
+    values = np.arange(25.0)
+    for scale in (1.0, 1e-13, 1e-300):
+        _, colours = _dots(joint_importance_figure(layout, values * scale).axes[0])
+        np.testing.assert_allclose(colours, values / 24)
+    _, colours = _dots(importance_grid_figure(layout, [Body("", np.zeros(25)), Body("", values)]).axes[0])
+    assert not colours.any()
+
+
+def test_the_colour_bar_keeps_off_the_last_of_two_bodies():
+    layout = SkeletonLayout.of("kinect-v2")
+    figure = importance_grid_figure(layout, [Body("a", np.arange(25.0)), Body("b", np.arange(25.0))])
+    figure.draw_without_rendering()
+    last = figure.axes[1].transData.transform(default_pose(layout))[:, 0].max()
+    assert figure.axes[2].get_window_extent().x0 - last > 0.25 * figure.dpi
+
+
 def test_a_pose_is_drawn_upright_whatever_its_frame_of_reference():
     layout = SkeletonLayout.of("kinect-v2")
     flat = default_pose(layout)

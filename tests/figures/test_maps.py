@@ -84,6 +84,17 @@ def test_one_narrow_panel_is_legible(legible):
     assert {"a", "b", "c", "d"} < set(legible(figure))
 
 
+@pytest.mark.parametrize("names", [("a", "b", "c", "d"), LONG[:MOST_CLASSES]])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_long_name_beside_a_single_column_is_legible(legible, names, count):
+    labels, draw = np.repeat(np.arange(len(names)), 3), np.random.default_rng(0)
+    methods = ("ProSL (HiCo-LSTM, hidden_size 64, num_layers 1, projection_size 128) bone", "HiCo-LSTM, num_layers 1")
+    rows = [(name, [FeatureMap("450 epochs", draw.normal(size=(len(labels), 2)), 2.5)]) for name in methods[:count]]
+    figure = map_figure(rows, labels, names, note="nw-ucla, x-view, test side: 96 of 5,000 sequences, 32 of 60 classes")
+    texts = legible(figure)
+    assert {" ".join(text.split()) for text in texts} >= set(methods[:count])
+
+
 def test_what_cannot_be_drawn_is_said(monkeypatch):
     features, labels = _clouds()
     with pytest.raises(UsageError, match="at least 4 sequences, found 3"):
@@ -115,6 +126,7 @@ def test_part_of_a_data_set_is_even_repeatable_and_told():
     assert len(nothing.rows) == 15
     assert nothing.note == "15 of 50 sequences, without labels"
     assert choose_part(labels % 3, np.arange(9), per_class=9).note == ""
+    assert choose_part(np.full(50, -1), np.arange(50)).note == "all 50 sequences, without labels"
 
 
 def test_features_and_importance_are_those_of_the_rows_in_their_order(tiny_archive, tiny_module):
@@ -127,3 +139,5 @@ def test_features_and_importance_are_those_of_the_rows_in_their_order(tiny_archi
     assert importance.shape == (3, 25)
     assert (importance > -1e-15).all()
     np.testing.assert_allclose(importance[1], measured_importance(tiny_module, archive, rows[1:2])[0], rtol=1e-3)
+    np.testing.assert_array_equal(importance, measured_importance(tiny_module, archive, rows.tolist()))
+    torch.testing.assert_close(features, embedded(tiny_module, archive, rows.tolist()))

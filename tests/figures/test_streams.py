@@ -99,11 +99,34 @@ def test_bars_stand_in_groups_with_whiskers(legible):
     assert {"81.6", "88.0", "ProSL (paper)", "HiCo-LSTM, 450 epochs"} < set(texts)
 
 
-def test_a_long_list_of_methods_is_legible(legible):
+def test_a_long_list_of_methods_is_legible_and_no_two_look_alike(legible):
     methods = [
-        f"ProSL (HiCo-LSTM, hidden_size 128), {n} epochs, num_clusters {n}, evaluated with epochs 1000"
-        for n in range(8)
+        f"ProSL (HiCo-LSTM, hidden_size 128), {n} epochs, num_clusters {n}, third_branch semantic, "
+        f"confidence_threshold relative, evaluated with epochs 1000, milestones [625, 875]"
+        for n in range(17)
     ]
     bars = [Bar(stream, method, 50 + n, 2.0, 5) for n, method in enumerate(methods) for stream in ("joint", "fused")]
-    texts = legible(streams_figure([Panel("a data set with a long name, x-view", bars)]))
-    assert set(methods) < set(texts)
+    figure = streams_figure([Panel("a data set with a long name, x-view", bars)])
+    texts = legible(figure)
+    assert {f"ProSL (HiCo-LSTM), {n} epochs, num_clusters {n}" for n in range(17)} < set(texts)
+    shared = "hidden_size 128, third_branch semantic, confidence_threshold relative, evaluated with epochs 1000"
+    assert f"all: {shared}, milestones [625, 875]" in figure.get_supxlabel().replace("\n", " ")
+    handles = figure.legends[0].get_patches()
+    assert len({(patch.get_facecolor(), patch.get_hatch()) for patch in handles}) == 17
+    drawn = {(patch.get_facecolor(), patch.get_hatch()) for patch in figure.axes[0].patches}
+    assert drawn == {(patch.get_facecolor(), patch.get_hatch()) for patch in handles}
+
+
+def test_names_that_share_little_are_wrapped(legible):
+    options = [
+        ", ".join(f"an_option_of_some_length_{letter} {letter}" for letter in word) for word in ("abcdef", "ghi")
+    ]
+    bars = [Bar("joint", f"ProSL (ISC), 1 epoch, {each}", 50.0) for each in options]
+    texts = legible(streams_figure([Panel("mine, x-sub", bars)]))
+    assert {" ".join(text.split()) for text in texts} >= {f"ProSL (ISC), {each}" for each in options}
+
+
+def test_one_epoch_is_not_many():
+    row = _row("joint", 50.0, data="mine")
+    row["checkpoints"][0]["epochs"] = 1
+    assert stream_panels([row])[0].bars[0].method == "ProSL (HiCo-LSTM), 1 epoch"

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from prosl_lightning.bases.base import BaseMethod
+from prosl_lightning.bases.checks import check_output, check_parts
 from prosl_lightning.bases.hiclr import HiCLR
 from prosl_lightning.bases.hico import HiCoGRU, HiCoLSTM, HiCoTransformer
 from prosl_lightning.bases.isc import ISC
 from prosl_lightning.bases.skeletonclr import SkeletonCLR
 from prosl_lightning.encoders import check_arguments
-from prosl_lightning.errors import UsageError
+from prosl_lightning.errors import ProSLError, UsageError
 from prosl_lightning.skeleton import SkeletonLayout
 
 BASES: dict[str, type[BaseMethod]] = {
@@ -26,6 +28,8 @@ BASES: dict[str, type[BaseMethod]] = {
     "hiclr": HiCLR,
 }
 """Name -> class, built with ``layout`` (a SkeletonLayout), ``num_bodies``, ``num_frames`` and its own arguments."""
+
+_SOURCE = "arguments are model.base_args, which a configuration may set too; --model.base_args '{}' clears them"
 
 
 def build_base(
@@ -42,14 +46,25 @@ def build_base(
         args: Further arguments of the class.
 
     Raises:
-        UsageError: There is no such name or class, it is of another kind, or an argument does not fit.
+        UsageError: There is no such name or class, it is of another kind or fails, or an argument does not fit.
     """
     found, args = _class_of(base), dict(args or {})
     what = f"base '{base}'"
-    check_arguments(what, found, args)
-    made = found(layout=layout, num_bodies=num_bodies, num_frames=num_frames, **args)
+    try:
+        check_arguments(what, found, args)
+        made = found(layout=layout, num_bodies=num_bodies, num_frames=num_frames, **args)
+    except UsageError as error:
+        if not args:
+            raise
+        raise UsageError(f"{error}\n{_SOURCE}") from error
+    except ProSLError:
+        raise
+    except Exception as error:  # whatever a class of the user's does
+        raise UsageError(f"{what} cannot be built with {args or 'no arguments'}: {_told(error)}\n{_SOURCE}") from error
     method = made if isinstance(made, BaseMethod) else BaseMethod(made, layout=layout, num_frames=num_frames)
-    _check(what, method)
+    check_parts(what, method)
+    if base not in BASES:
+        check_output(what, method, (3, num_frames, layout.num_joints, num_bodies))
     return method
 
 
@@ -69,6 +84,8 @@ def _class_of(base: str) -> type[Any]:
             f"base '{base}': module '{path}' cannot be imported ({error}); the file that defines the class must be "
             "installed or in a folder of PYTHONPATH, also where a checkpoint is opened"
         ) from error
+    except Exception as error:  # a module of the user's may raise anything
+        raise UsageError(f"base '{base}': module '{path}' fails when it is imported: {_told(error)}") from error
     if not isinstance(found, type) or not issubclass(found, BaseMethod | nn.Module):
         described = "nothing of that name" if found is None else f"{found!r}"
         raise UsageError(
@@ -78,21 +95,12 @@ def _class_of(base: str) -> type[Any]:
     return found
 
 
-def _check(what: str, method: BaseMethod) -> None:
-    """Refuse a method that lacks what the training calls."""
-    encoder = getattr(method, "encoder", None)
-    if not isinstance(encoder, nn.Module):
-        raise UsageError(
-            f"{what}: its encoder is {encoder!r}, not a torch.nn.Module; call super().__init__(encoder, ...)"
-        )
-    lacking = [name for name in ("project", "feature_size") if not hasattr(encoder, name)]
-    if lacking:
-        raise UsageError(
-            f"{what}: the encoder {type(encoder).__name__} has no {' and no '.join(lacking)}; derive it from "
-            "prosl_lightning.encoders.ProjectedEncoder, or see docs/own-method.md"
-        )
-    if method.semantic not in {term.key for term in method.terms}:
-        raise UsageError(
-            f"{what}: '{method.semantic}' is to be clustered, but no term has it as its key: "
-            f"{', '.join(term.key for term in method.terms) or 'there are no terms'}"
-        )
+def _told(error: Exception) -> str:
+    """Kind and text of an error in the user's code, and where in it."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__} in {error.filename}, line {error.lineno}: {error.msg}"
+    # The first frame is ours, those of Python's import have no file.
+    frames = [f for f in traceback.extract_tb(error.__traceback__)[1:] if "importlib" not in f.filename]
+    place = f" in {frames[0].filename}, line {frames[0].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}: {first}"

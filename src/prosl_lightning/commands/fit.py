@@ -24,7 +24,7 @@ from prosl_lightning.prosl.checks import check_data
 from prosl_lightning.prosl.initialise import load_initial_weights
 from prosl_lightning.prosl.module import ProSLModule
 from prosl_lightning.tables import counted
-from prosl_lightning.tracking import WandbRun
+from prosl_lightning.tracking import WandbRun, complete_wandb
 
 _cli = submodule("cli")
 _callbacks = submodule("callbacks")
@@ -91,6 +91,8 @@ class FitCLI(_cli.LightningCLI):  # type: ignore[name-defined]
                 raise DataError(f"model.{name} is {config.model[name]}, the archive {config.data.root} has {value}")
         if config.get("ckpt_path") == "last":
             config.ckpt_path = str(newest_checkpoint(Path(config.trainer.default_root_dir)))
+        self._to_save = config.clone()  # without the W&B run's number, which a fresh run must not take over
+        complete_wandb(config.trainer.logger, Path(config.trainer.default_root_dir), config.get("ckpt_path"))
 
     def instantiate_classes(self) -> None:
         """Build model, data and trainer; what Lightning says about an option that cannot be becomes one line."""
@@ -108,7 +110,7 @@ class FitCLI(_cli.LightningCLI):  # type: ignore[name-defined]
         loggers = _with_csv(options.logger, root)
         given = options.callbacks or []
         given = given if isinstance(given, list | tuple) else [given]
-        save = SaveConfig(self._parser(self.subcommand), self.config[self.subcommand], root)
+        save = SaveConfig(self._parser(self.subcommand), self._to_save, root)
         callbacks: list[Any] = [*given, save]
 
         def lacks(kind: type) -> bool:

@@ -174,7 +174,7 @@ def nearest(
         data: The data it was trained on.
         out: File to write: .png, .pdf or .svg.
         clusters: How many, from the largest on, or which ones by number.
-        count: Sequences of each.
+        count: Most sequences of each, four in a row.
         seed: Of the draw from very large clusters.
     """
     path = check_out(out)
@@ -187,10 +187,11 @@ def nearest(
         clusters = [int(each) for each in by_size(table)[:clusters] if table[each].sum()]
     found = nearest_to_centroids(module, loaded.archive, loaded.train_rows, clusters, count, seed)
     title = f"Nearest to the centroids after {counted(trained_epochs(ckpt), 'epoch')}: {method_of(ckpt)}"
-    figure = nearest_figure(
-        module.layout, found, loaded.archive.class_names, title=title, note="left side blue, right side orange"
-    )
-    write_figure(figure, path, f"{counted(len(found), 'cluster')}, {count} sequences each")
+    sides = any(joint != other for joint, other in enumerate(module.layout.mirror))
+    note = "left side blue, right side orange" if sides else ""
+    figure = nearest_figure(module.layout, found, loaded.archive.class_names, title=title, note=note)
+    drawn = sum(len(cluster.nearest) for cluster in found)
+    write_figure(figure, path, f"{counted(len(found), 'cluster')}, {counted(drawn, 'sequence')}")
 
 
 def curves(*, run: str, out: str) -> None:

@@ -21,6 +21,7 @@ from prosl_lightning.evaluation.features import check_fits, load_module, stored_
 from prosl_lightning.evaluation.fingerprint import describe_checkpoint, training_note
 from prosl_lightning.evaluation.naming import method_name
 from prosl_lightning.prosl.module import ProSLModule
+from prosl_lightning.tables import counted
 
 FORMATS = (".png", ".pdf", ".svg")
 _DPI = 150
@@ -130,9 +131,8 @@ def check_codebook(module: ProSLModule, ckpt: str, data: SkeletonDataModule | No
     codebook = module.codebook
     if not codebook.is_built:
         begins = f" (from epoch {module.hparams['semantic_start']})" if module.hparams["semantic"] else ""
-        raise DataError(
-            f"{ckpt} has no codebook after {trained_epochs(ckpt)} epochs: give one of the semantic stage{begins}"
-        )
+        done = counted(trained_epochs(ckpt), "epoch")
+        raise DataError(f"{ckpt} has no codebook after {done}: give one of the semantic stage{begins}")
     if data is not None and len(codebook.assignment) != data.num_samples:
         raise DataError(
             f"the codebook of {ckpt} divides {len(codebook.assignment)} sequences, protocol '{data.protocol}' of "

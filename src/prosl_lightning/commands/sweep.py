@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prosl_lightning.commands.parsing import ShortUsageParser, spell_out
 from prosl_lightning.commands.quiet import silence_lightning
+from prosl_lightning.commands.sweep_checks import check_sweep
 from prosl_lightning.commands.sweep_plan import Arm, keep_plan, plan_arms, resolve_settings
 from prosl_lightning.commands.sweep_run import SeedRuns, held, warm_ups
-from prosl_lightning.commands.user_files import run_with_list
-from prosl_lightning.errors import UsageError
+from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.evaluation.ablation import ablations, studies
 from prosl_lightning.evaluation.ablation_table import study_csv, study_text
 from prosl_lightning.figures.ablation import study_figure
-from prosl_lightning.tables import table
+from prosl_lightning.tables import counted, table
 
-_OWN = ("--seeds", "--only", "--points", "--linear_epochs", "--out", "--dry_run", "--help", "-h")
+_SWITCHES = ("--dry_run", "--help", "-h")
+_OWN = ("--seeds", "--only", "--points", "--linear_epochs", "--out", *_SWITCHES)
 _LISTS = ("--only", "--points")
+_USAGE = "prosl sweep NAME [options] [options of `prosl fit`]"
 
 
 @dataclass(frozen=True)
@@ -37,10 +42,10 @@ class Sweep:
 
 def sweep(
     *,
-    name: Sequence[str] = (),
+    name: str,
     seeds: str = "0-4",
-    only: list[str] | None = None,
-    points: list[int] | None = None,
+    only: str | None = None,
+    points: str | None = None,
     linear_epochs: int = 80,
     out: str | None = None,
     dry_run: bool = False,
@@ -60,18 +65,23 @@ def sweep(
     --model.confidence_threshold, --trainer.max_epochs, --trainer.accelerator, --checkpoint_every and all others.
 
     Args:
-        name: Which ablation.
+        name: Which ablation: modules, backbone, clusters, start or readings.
         seeds: Of the runs, e.g. 0-4 or 0,2,5.
-        only: These arms alone, by their names in --dry_run.
-        points: Numbers of centroids or first semantic epochs, instead of the usual ones.
+        only: These arms alone, by their names in --dry_run, e.g. base prosl.
+        points: Numbers of centroids or first semantic epochs, instead of the usual ones, e.g. 20 40 60.
         linear_epochs: Of the linear evaluation; small sets need more, e.g. 1000.
         out: Folder of all runs; the config's `trainer.default_root_dir` with protocol and `sweeps` where not given.
         dry_run: Only list the runs and what is done of them.
     """
-    if len(name) != 1 or name[0] not in ablations():
-        found = " ".join(name) or "nothing"
-        raise UsageError(f"the sweeps are {', '.join(ablations())}; found {found}: prosl sweep modules --config CONFIG")
-    return Sweep(name[0], _numbers(seeds), only or [], points or [], linear_epochs, out, dry_run)
+    names = only.split(",") if only else []
+    return Sweep(name, _numbers(seeds), names, _whole(points or ""), linear_epochs, out, dry_run)
+
+
+def _whole(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part]
+    except ValueError as error:
+        raise UsageError(f"--points {text.replace(',', ' ')}: expected whole numbers, such as 20 40 60") from error
 
 
 def _numbers(text: str) -> list[int]:
@@ -100,10 +110,14 @@ def run_sweep(options: Sweep, fit_options: Sequence[str]) -> None:
     silence_lightning()
     settings = resolve_settings(fit_options)
     arms = plan_arms(options.name, settings, options.points, options.only)
+    check_sweep(settings, arms, options.points)
     folder = Path(options.out or _default_folder(settings))
     seeds = [SeedRuns(folder, settings, seed, options.linear_epochs) for seed in options.seeds]
     keep_plan(folder, settings, write=not options.dry_run)
     print(_state(options.name, folder, seeds, arms), flush=True)
+    damaged = [text for each in seeds for arm in arms if (text := each.damage(arm))]
+    for text in damaged:
+        print(f"warning: left out: {text}", file=sys.stderr)
     if options.dry_run:
         return
     for each in seeds:
@@ -111,6 +125,8 @@ def run_sweep(options: Sweep, fit_options: Sequence[str]) -> None:
             for arm in arms:
                 each.run(arm)
     _report(options.name, folder, seeds, arms)
+    if damaged:
+        raise DataError(f"{counted(len(damaged), 'run')} left out: {'; '.join(damaged)}")
 
 
 def _default_folder(settings: dict[str, Any]) -> str:
@@ -143,31 +159,60 @@ def _report(name: str, folder: Path, seeds: Sequence[SeedRuns], arms: Sequence[A
     print(f"\n{texts}\n\nwritten to {', '.join(map(str, files.values()))}")
 
 
-def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Our own part of the command line, and that of `prosl fit`.
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """The names of sweeps on the command line, our own options, and those of `prosl fit`.
 
     Example:
-        >>> _split(["clusters", "--config", "ntu60", "--points", "30", "65", "--model.base", "isc", "--dry_run"])
-        (['clusters', '--points=[30, 65]', '--dry_run'], ['--config', 'ntu60', '--model.base', 'isc'])
+        >>> _split(["--config", "ntu60", "clusters", "--points", "30", "65", "--model.base", "isc", "--dry_run"])
+        (['clusters'], ['--dry_run', '--points=30,65'], ['--config', 'ntu60', '--model.base', 'isc'])
     """
+    names: list[str] = []
     own: list[str] = []
     rest: list[str] = []
     lists: dict[str, list[str]] = {}
-    current = own  # the name stands first
+    values, listed = names, False  # where an argument goes that is no option, and whether further ones go there too
     for argument in arguments:
-        name, _, value = argument.partition("=")
-        if name in _LISTS:
-            current, argument = lists.setdefault(name, []), value
-        elif argument.startswith("-"):
-            current = own if name in _OWN else rest
-        current.append(argument)
-    joined = {name: ",".join(texts).replace("[", "").replace("]", "").split(",") for name, texts in lists.items()}
-    given = [f"{name}=[{', '.join(filter(None, map(str.strip, texts)))}]" for name, texts in joined.items()]
-    return [*own[:1], *given, *own[1:]], rest
+        option, equals, value = argument.partition("=")
+        if not argument.startswith("-") or re.match(r"-\d", argument):
+            (names if listed and argument in ablations() else values).append(argument)
+            values = values if listed else names  # other options have one value
+        elif option in _LISTS:
+            values, listed = lists.setdefault(option, []), True
+            values += [value] if equals else []
+        else:
+            target = own if option in _OWN else rest
+            target.append(argument)
+            values, listed = names if equals or option in _SWITCHES else target, False
+    for option, texts in lists.items():
+        parts = [part for text in texts for part in re.split(r"[\s,\[\]]+", text) if part]
+        if not parts:
+            raise UsageError(
+                f"{option} has nothing after it: give {'names of arms' if option == '--only' else 'numbers'}"
+            )
+        own.append(f"{option}={','.join(parts)}")
+    return names, own, rest
+
+
+class _Parser(ShortUsageParser):
+    """Says in its first line what stands beside the options."""
+
+    def format_help(self, *arguments: Any) -> str:
+        """The help."""
+        return super().format_help(*arguments).replace("prosl sweep [options]", _USAGE, 1)
+
+
+def _parse(own: Sequence[str]) -> Sweep:
+    described = inspect.cleandoc(sweep.__doc__ or "").split("\nArgs:")[0].strip()
+    parser = _Parser(prog="prosl sweep", description=described)
+    parser.add_argument("name", help=f"which ablation: {', '.join(ablations())}")
+    parser.add_function_arguments(sweep, as_group=False, skip={"name"})
+    return sweep(**vars(parser.parse_args(list(spell_out({"--dry_run"}, own)))))
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run `prosl sweep`."""
-    own, fit_options = _split(arguments)
-    options = run_with_list(sweep, own, "sweep", "name", f"which ablation: {', '.join(ablations())}")
-    run_sweep(options, fit_options)
+    names, own, fit_options = _split(arguments)
+    if not {"--help", "-h"} & set(own) and (len(names) != 1 or names[0] not in ablations()):
+        found = " ".join(names) or "nothing"
+        raise UsageError(f"the sweeps are {', '.join(ablations())}; found {found}: prosl sweep modules --config CONFIG")
+    run_sweep(_parse([*names, *own]), fit_options)

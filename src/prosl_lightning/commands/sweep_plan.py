@@ -16,8 +16,9 @@ import yaml
 from prosl_lightning.commands import fit
 from prosl_lightning.data.archive import Archive
 from prosl_lightning.errors import DataError, UsageError
-from prosl_lightning.evaluation.ablation import BASE, arm_name
-from prosl_lightning.prosl.checks import RELATIVE_THRESHOLD, reachable_confidence
+from prosl_lightning.evaluation.ablation import BASE, OF_BASE, arm_name
+from prosl_lightning.evaluation.report import RESULTS
+from prosl_lightning.prosl.checks import RELATIVE_THRESHOLD
 
 PLAN, SETTINGS = "plan.json", "settings.yaml"
 _CENTROIDS = (1 / 3, 2 / 3, 1, 4 / 3, 2)  # times the configured number
@@ -80,6 +81,8 @@ def resolve_settings(fit_options: Sequence[str]) -> dict[str, Any]:
 
 def _check(settings: Mapping[str, Any]) -> None:
     model, trainer = settings["model"], settings["trainer"]
+    if not settings["data"]["root"]:
+        raise UsageError("no data are given: name a configuration, --config nw-ucla, or an archive, --data.root FOLDER")
     epochs, start = trainer["max_epochs"], model["semantic_start"]
     if not model["semantic"]:
         raise UsageError(
@@ -118,8 +121,7 @@ def plan_arms(
     elif name == "modules":
         found = [{"third_branch": kind} for kind in ("none", "normal", "semantic")]
     elif name == "readings":
-        joints = Archive.open(settings["data"]["root"]).layout.num_joints
-        found = [{}, *_readings(model, joints)]
+        found = [{}, *_readings(model, Archive.open(settings["data"]["root"]).layout.num_joints)]
     else:
         found = [{}]
     arms = {BASE: Arm(BASE, {"semantic": False}, model["semantic_start"])}
@@ -128,26 +130,12 @@ def plan_arms(
         start = changes.get("semantic_start", model["semantic_start"])
         if not 0 <= start < epochs:
             raise UsageError(f"semantic_start is {start}; it must lie between 0 and {epochs - 1}, the last epoch")
-        _check_clusters({**model, **changes})
-        warm_up = {option: value for option, value in changes.items() if option == "bank_wrap"}
+        warm_up = {option: value for option, value in changes.items() if option in OF_BASE}
         arms.setdefault(arm_name(changes), Arm(arm_name(changes), changes, start, warm_up))
     unknown = [each for each in only if each not in arms]
     if unknown:
         raise UsageError(f"there is no arm {', '.join(unknown)}; the arms of {name} are {', '.join(arms)}")
     return [arm for arm in arms.values() if not only or arm.name in only]
-
-
-def _check_clusters(model: Mapping[str, Any]) -> None:
-    """Refuse now what `prosl fit` would refuse after the warm-up."""
-    clusters, temperature = model["num_clusters"], model["semantic_temperature"]
-    if clusters < 1:
-        raise UsageError(f"num_clusters is {clusters}; it must be at least 1")
-    reachable = reachable_confidence(clusters, temperature)
-    if model["confidence_threshold"] == "relative" and RELATIVE_THRESHOLD / clusters >= reachable:
-        raise UsageError(
-            f"confidence_threshold 'relative' cannot be reached with num_clusters {clusters} at semantic_temperature "
-            f"{temperature:g}: give larger --points, or another threshold"
-        )
 
 
 def _multiples(configured: int) -> list[int]:
@@ -193,7 +181,7 @@ def _other(configured: str, first: str, second: str) -> str:
 
 
 def keep_plan(folder: Path, settings: Mapping[str, Any], *, write: bool = True) -> None:
-    """Keep the settings in the sweep's folder, or compare them with those its runs have been made with.
+    """Keep the settings in the sweep's folder; where it holds runs, compare them with those these were made with.
 
     Args:
         folder: Of the sweep.
@@ -207,12 +195,17 @@ def keep_plan(folder: Path, settings: Mapping[str, Any], *, write: bool = True) 
     meta = Archive.open(settings["data"]["root"]).meta
     plan = {"settings": settings, "data": {part: meta[part].get("sha256") for part in ("frames", "index")}}
     path = folder / PLAN
-    if path.is_file():
+    if path.is_file() and _holds_runs(folder):
         _compare(path, plan)
     if write:
         folder.mkdir(parents=True, exist_ok=True)
         _write(path, json.dumps(plan, indent=2) + "\n")
         _write(folder / SETTINGS, yaml.safe_dump(dict(settings), sort_keys=False))
+
+
+def _holds_runs(folder: Path) -> bool:
+    """Whether anything was trained there; a plan alone may be a mistake that the next call mends."""
+    return any(next(folder.glob(f"seed-*/*/checkpoints/{file}"), None) for file in ("*.ckpt", RESULTS))
 
 
 def _compare(path: Path, plan: Mapping[str, Any]) -> None:

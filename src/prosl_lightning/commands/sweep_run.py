@@ -63,7 +63,20 @@ class SeedRuns:
 
     def rows(self, arm: Arm) -> list[Row]:
         """Results of an arm after its last epoch, by the settings of this sweep."""
-        return [row for row in read_results(_checkpoints(self.root / arm.name) / RESULTS) if self._wanted(row)]
+        if self.damage(arm):
+            return []
+        return [row for row in read_results(self._results(arm)) if self._wanted(row)]
+
+    def _results(self, arm: Arm) -> Path:
+        return _checkpoints(self.root / arm.name) / RESULTS
+
+    def damage(self, arm: Arm) -> str:
+        """What is wrong with an arm's file of results; empty where nothing is."""
+        try:
+            read_results(self._results(arm))
+        except DataError as error:
+            return str(error)
+        return ""
 
     def _wanted(self, row: Row) -> bool:
         protocol = row["protocol"]
@@ -78,6 +91,8 @@ class SeedRuns:
 
     def state(self, arm: Arm) -> str:
         """What is done of an arm."""
+        if self.damage(arm):
+            return f"{RESULTS} is damaged"
         missing = self.missing(arm)
         if not missing:
             return "done"
@@ -96,11 +111,13 @@ class SeedRuns:
     def run(self, arm: Arm) -> None:
         """Train and judge an arm, and its warm-up before, as far as it is not done.
 
+        An arm whose results are damaged is left as it is.
+
         Raises:
             ProSLError: Names the run.
         """
         missing = self.missing(arm)
-        if not missing:
+        if not missing or self.damage(arm):
             return
         checkpoint = self._train(arm)
         data = self.settings["data"]

@@ -11,7 +11,7 @@ from typing import Literal
 
 from prosl_lightning.commands.user_files import run_with_list
 from prosl_lightning.errors import DataError, UsageError
-from prosl_lightning.evaluation.ablation import Ablation, ablations, studies
+from prosl_lightning.evaluation.ablation import BASE_LABEL, Ablation, ablations, studies
 from prosl_lightning.evaluation.ablation_table import markdown_table, study_csv, study_text
 from prosl_lightning.evaluation.naming import Row
 from prosl_lightning.evaluation.paper import OTHERS, Comparison, Line, ablation_tables, compare, paper_tables
@@ -24,8 +24,8 @@ _DEFAULT = "runs"
 def show(*, arguments: Sequence[str] = (), style: Literal["text", "markdown", "csv"] = "text") -> None:
     """Your results beside the paper's tables: prosl table WHICH [FOLDERS or results.json files].
 
-    1 is linear evaluation, 2 semi-supervised, 3 nearest neighbour, 4 transfer. The ablations are 5 (sub-modules), 6
-    (another base method), clusters (Figure 4a), start (Figure 4b) and readings, see `prosl sweep`. Folders are searched
+    1 is linear evaluation, 2 semi-supervised, 3 nearest neighbour, 4 transfer. The ablations are 5 or modules, 6 or
+    backbone, clusters (Figure 4a), start (Figure 4b) and readings, as `prosl sweep` calls them. Folders are searched
     for `results.json`; without any it is `runs`. Results on other data sets are listed below tables 1 to 4; ablations
     are compared within each data set.
 
@@ -34,14 +34,16 @@ def show(*, arguments: Sequence[str] = (), style: Literal["text", "markdown", "c
         style: text for the screen, markdown, or csv (of the table alone).
     """
     which, *places = arguments or ["nothing"]
-    known = {str(ablation.table or name): ablation for name, ablation in ablations().items()}
+    known = dict(ablations())
+    known |= {str(ablation.table): ablation for ablation in ablations().values() if ablation.table}
     if which in known:
         print(_ablation(known[which], collect_results(places), style))
     elif which in map(str, paper_tables()):
         comparison = compare(paper_tables()[int(which)], collect_results(places))
         print({"text": _text, "markdown": _markdown, "csv": _csv}[style](comparison))
     else:
-        raise UsageError(f"the tables are 1, 2, 3, 4, {', '.join(known)}; found {which}: prosl table 1 [FOLDERS]")
+        named = ", ".join(f"{each.table} or {name}" if each.table else name for name, each in ablations().items())
+        raise UsageError(f"the tables are 1, 2, 3, 4, {named}; found {which}: prosl table 1 [FOLDERS]")
 
 
 def _ablation(ablation: Ablation, rows: Sequence[Row], style: str) -> str:
@@ -56,7 +58,9 @@ def _ablation(ablation: Ablation, rows: Sequence[Row], style: str) -> str:
     if not ablation.table:
         return ablation.note
     printed = ablation_tables()[ablation.table]
-    lines = [[line.method, *(f"{value:.1f}" for value in line.values)] for line in printed.rows]  # no dashes there
+    lines = [
+        [line.method or BASE_LABEL, *(f"{value:.1f}" for value in line.values)] for line in printed.rows
+    ]  # no dashes there
     cells = ["paper", *(column.label for column in printed.columns)], lines
     title = f"Table {printed.number}. {printed.title}, top-1 accuracy in percent"
     return f"**{title}**\n\n{markdown_table(*cells)}" if style == "markdown" else f"{title}\n\n{table(*cells)}"

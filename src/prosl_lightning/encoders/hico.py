@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from prosl_lightning.encoders.projected import check_dropout, check_sizes
 from prosl_lightning.errors import UsageError
 
 Kind = Literal["lstm", "gru", "transformer"]
@@ -86,7 +87,7 @@ class HiCoEncoder(nn.Module):
         if num_layers is None:
             num_layers = 1 if kind == "transformer" else 2
         _check_kind(kind, hidden_size=hidden_size, num_heads=num_heads, kernel_size=kernel_size, dropout=dropout)
-        _check_positive(
+        check_sizes(
             num_joints=num_joints, num_bodies=num_bodies, num_frames=num_frames, num_channels=num_channels,
             num_layers=num_layers, granularity=granularity, projection_size=projection_size,
         )  # fmt: skip
@@ -238,24 +239,17 @@ def _projectors(hidden_size: int, granularity: int, projection_size: int) -> nn.
     )
 
 
-def _check_positive(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if not isinstance(size, int) or size < 1:
-            raise UsageError(f"{name} must be a positive whole number, found {size!r}")
-
-
 def _check_kind(kind: str, *, hidden_size: int, num_heads: int, kernel_size: int, dropout: float) -> None:
     if kind not in KINDS:
         raise UsageError(f"unknown kind of encoder '{kind}': it is one of {', '.join(KINDS)}")
-    _check_positive(hidden_size=hidden_size, num_heads=num_heads, kernel_size=kernel_size)
+    check_sizes(hidden_size=hidden_size, num_heads=num_heads, kernel_size=kernel_size)
     if kernel_size % 2 == 0:
         raise UsageError(f"kernel_size must be odd, so that the number of tokens stays; found {kernel_size}")
     if kind == "transformer" and hidden_size % num_heads:
         raise UsageError(f"hidden_size {hidden_size} is not a multiple of num_heads {num_heads}")
     if kind != "transformer" and hidden_size % 2:
         raise UsageError(f"hidden_size must be even, half for each direction of the {kind}; found {hidden_size}")
-    if not 0 <= dropout < 1:
-        raise UsageError(f"dropout must be at least 0 and below 1, found {dropout}")
+    check_dropout(dropout)
 
 
 def _check_tokens(name: str, tokens: int, granularity: int) -> None:

@@ -81,5 +81,5 @@ def check_dropout(dropout: float) -> None:
     Raises:
         UsageError: Says what was found.
     """
-    if not 0 <= dropout < 1:
-        raise UsageError(f"dropout must be at least 0 and below 1, found {dropout}")
+    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise UsageError(f"dropout must be at least 0 and below 1, found {dropout!r}")

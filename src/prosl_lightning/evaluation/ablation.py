@@ -18,6 +18,11 @@ from prosl_lightning.evaluation.naming import Row, method_name, settings_of, tol
 from prosl_lightning.evaluation.paper import Line, ablation_tables
 
 BASE, CONFIGURED = "base", "prosl"
+BASE_LABEL = "base method alone"
+OF_BASE = ("bank_wrap",)  # varied options of the base method itself: such an arm has a warm-up of its own
+OWN_WARM_UP = ("†", "another option of the base method, so a warm-up of its own: not paired like the others")
+FEWEST = 3  # seeds of an interval
+_EQUAL = 1e-6  # points of deviation that are rounding alone
 _MEASURES = {"knn": "1-NN", "linear": "linear"}
 
 
@@ -74,6 +79,7 @@ class StudyArm:
         value: Of the varied option where it is a quantity, else None.
         printed: The paper's figures for it, percent.
         scores: Measure -> seed -> top-1 in percent.
+        own_warm_up: Whether it does not go on from the warm-up of the others, so that little cancels in differences.
     """
 
     name: str
@@ -82,6 +88,12 @@ class StudyArm:
     value: float | None = None
     printed: tuple[float, ...] = ()
     scores: dict[str, dict[int, float]] = field(default_factory=dict)
+    own_warm_up: bool = False
+
+    @property
+    def marked(self) -> str:
+        """Its label, with a mark where it has a warm-up of its own."""
+        return f"{self.label} {OWN_WARM_UP[0]}" if self.own_warm_up else self.label
 
     @property
     def seeds(self) -> list[int]:
@@ -113,7 +125,7 @@ class Study:
 
 
 class Estimate(NamedTuple):
-    """Mean of a few values; bounds are NaN where there is one value only.
+    """Mean of a few values; bounds are NaN where these do not tell an interval.
 
     Attributes:
         mean: Of the values.
@@ -129,16 +141,19 @@ class Estimate(NamedTuple):
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and 95 % interval.
+    """Mean and 95 % interval; none from fewer than three values, nor from equal ones.
+
+    Accuracies are multiples of one test sequence: equal differences of a few seeds are no certainty.
 
     Example:
         >>> [round(number, 2) for number in estimate([1.0, 2.0, 3.0])[:3]]
         [2.0, -0.48, 4.48]
     """
     mean, count = statistics.fmean(values), len(values)
-    if count < 2:
+    deviation = statistics.stdev(values) if count >= FEWEST else 0.0
+    if deviation < _EQUAL:
         return Estimate(mean, math.nan, math.nan, tuple(values))
-    half = float(student.ppf(0.975, count - 1)) * statistics.stdev(values) / math.sqrt(count)
+    half = float(student.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
     return Estimate(mean, mean - half, mean + half, tuple(values))
 
 
@@ -240,7 +255,7 @@ def _varied(row: Row, ablation: Ablation) -> dict[str, Any]:
 def _arm(row: Row, ablation: Ablation, configured: Mapping[str, Any]) -> StudyArm:
     printed = ablation_tables()[ablation.table].rows if ablation.table else ()
     if row["checkpoints"][0]["semantic"] == "off":
-        return StudyArm(BASE, "base method alone", 0, None, _figures(printed[0]) if printed else ())
+        return StudyArm(BASE, BASE_LABEL, 0, None, _figures(printed[0]) if printed else ())
     values = _varied(row, ablation)
     changes = {name: value for name, value in values.items() if name not in configured or configured[name] != value}
     name = arm_name(changes)
@@ -252,7 +267,7 @@ def _arm(row: Row, ablation: Ablation, configured: Mapping[str, Any]) -> StudyAr
         label = f"{ablation.varies[0]} {value}" + ("" if changes else ", as configured")
         return StudyArm(name, label, 1 + value, float(value))
     label = ", ".join(f"{option} {v}" for option, v in changes.items()) or "as configured"
-    return StudyArm(name, label, 2 if changes else 1)
+    return StudyArm(name, label, 2 if changes else 1, own_warm_up=bool(changes.keys() & set(OF_BASE)))
 
 
 def _figures(line: Line) -> tuple[float, ...]:

@@ -8,7 +8,16 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 
-from prosl_lightning.evaluation.ablation import Ablation, Estimate, Study, StudyArm, paired
+from prosl_lightning.evaluation.ablation import (
+    BASE_LABEL,
+    FEWEST,
+    OWN_WARM_UP,
+    Ablation,
+    Estimate,
+    Study,
+    StudyArm,
+    paired,
+)
 from prosl_lightning.evaluation.paper import ablation_tables
 from prosl_lightning.tables import table
 
@@ -29,9 +38,14 @@ def study_text(study: Study, *, markdown: bool = False) -> str:
     header, rows = _cells(study)
     remarks = [study.ablation.note]
     if any(len(arm.seeds) > 1 for arm in study.arms):
-        remarks.append("mean ± deviation over seeds; differences are paired by seed, [95 % interval, Student's t]")
+        remarks.append(
+            "mean ± deviation over seeds; differences are paired by seed, [95 % interval, Student's t]; "
+            f"no interval for fewer than {FEWEST} seeds or where all differences are equal"
+        )
     else:
         remarks.append("one seed: differences of a point or two mean nothing")
+    if any(arm.own_warm_up for arm in study.arms):
+        remarks.append(" ".join(OWN_WARM_UP))
     if not markdown:
         return "\n\n".join([title(study), table(header, rows), "\n".join(remarks)])
     return "\n\n".join([f"**{title(study)}**", markdown_table(header, rows), "\n".join(f"- {r}" for r in remarks)])
@@ -65,7 +79,7 @@ def _cells(study: Study) -> tuple[list[str], list[list[str]]]:
         header += [measure, *(_TO[name] for name in study.ablation.against)]
     rows = []
     for arm in study.arms:
-        cells = [arm.label, str(len(arm.seeds))]
+        cells = [arm.marked, str(len(arm.seeds))]
         for measure in study.measures:
             cells.append(_accuracy(list(arm.scores.get(measure, {}).values())))
             cells += [signed(paired(arm, study.arm(name), measure)) for name in study.ablation.against]
@@ -122,7 +136,7 @@ def printed_figures(ablation: Ablation) -> Iterator[tuple[str, str, float]]:
         printed = ablation_tables()[ablation.table]
         for line in printed.rows:
             for column, value in zip(printed.columns, line.values, strict=True):
-                yield line.method or "(none)", column.label, float(value or math.nan)
+                yield line.method or BASE_LABEL, column.label, float(value or math.nan)
 
 
 def _csv_lines(study: Study, arm: StudyArm, measure: str) -> Iterator[list[object]]:

@@ -172,10 +172,8 @@ class Backbone(nn.Module):
         build = dict(options["build"])
         name = build.pop("name")
         args = build.pop("args", build)  # version 0.1 stored a HiCo encoder's arguments side by side with its name
-        layout, shape = (
-            SkeletonLayout.of(options["layout"]),
-            {key: options[key] for key in ("num_bodies", "num_frames")},
-        )
+        layout = SkeletonLayout.of(options["layout"])
+        shape = {key: options[key] for key in ("num_bodies", "num_frames")}
         return cls(build_base(name, layout=layout, args=args, **shape).encoder, **options)
 
     def prepare(

@@ -43,7 +43,8 @@ def method_name(row: Row) -> str:
         name += f"-{len(checkpoints)}s" if set(streams) == {"joint", "bone", "motion"} else f" {'+'.join(streams)}"
     elif streams != ["joint"]:
         name += f" {streams[0]}"
-    return f"{name}, {'+'.join(map(str, each('epochs')))} epochs"
+    epochs = "+".join(map(str, each("epochs")))
+    return f"{name}, {epochs} epoch{'' if epochs == '1' else 's'}"
 
 
 def _model(checkpoint: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from prosl_lightning.figures.style import pixels
 from prosl_lightning.prosl.extract import iterate
 from prosl_lightning.prosl.module import ProSLModule
 from prosl_lightning.seeds import seeded
+from prosl_lightning.tables import counted
 
 _CLASSES = 10
 
@@ -112,7 +113,7 @@ class FigureLogger(pl.Callback):
         assert self._shown is not None
         inputs, labels, note = self._shown
         features = torch.cat([module(part.to(module.device)).float().cpu() for part in inputs.split(128)])
-        drawn = feature_map(features, labels, f"{epochs} epochs")
+        drawn = feature_map(features, labels, counted(epochs, "epoch"))
         return map_figure([("", [drawn])], labels, class_names, note=note)
 
 

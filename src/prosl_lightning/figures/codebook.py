@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,6 +17,8 @@ from prosl_lightning.figures.style import BLUE, GREEN, RED, SKY, class_name, hea
 IntArray = NDArray[np.int64]
 Curve = tuple[ArrayLike, ArrayLike]
 
+_BESIDE = 2.4  # inches of a figure's width beside the bars: axis, names, colour bar
+_WIDE, _NARROW = 0.2, 0.11  # inches: a number of three digits, lying and upright
 _CURVES = {
     "churn": ("churn: sequences that changed their cluster", RED, "o"),
     "nmi": ("NMI with the classes", BLUE, "s"),
@@ -64,7 +67,7 @@ def cluster_sizes_figure(assignment: ArrayLike, k: int, title: str = "", classes
     figure = Figure(figsize=(7, 3.8), layout="constrained")
     axes = figure.add_subplot()
     draw_sizes(axes, table)
-    axes.set_xlabel("cluster, by size")
+    _number_clusters(axes, by_size(table))
     axes.set_title(title or _sizes_told(table), fontsize=10, loc="left", parse_math=False)
     return figure
 
@@ -91,7 +94,7 @@ def draw_sizes(axes: Axes, table: IntArray) -> None:
     axes.axhline(sizes.sum() / k, color=RED, linestyle="--", label=f"equal sizes: {sizes.sum() / k:.1f}")
     axes.set_xlim(0.4, k + 0.6)
     axes.set_ylim(0, 1.05 * sizes.max())
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xticks([])
     axes.set_ylabel("sequences")
     open_frame(axes)
     axes.legend(frameon=False, loc="upper right", fontsize=9)
@@ -125,7 +128,8 @@ def codebook_figure(
     """
     table = composition(assignment, classes, k)
     present = np.flatnonzero(table[:, :-1].any(axis=0))
-    drawn = {name: curve for name, curve in (curves or {}).items() if name in _CURVES and np.size(curve[0])}
+    known = curves or {}
+    drawn = {name: known[name] for name in _CURVES if name in known and np.size(known[name][0])}
     rows = 0.16 * len(present) if len(present) > 12 else 0.26 * len(present)
     heights = [2.6, *([rows + 0.3] if len(present) else []), *([2.3] if drawn else [])]
     figure = Figure(figsize=(11, sum(heights) + 1.1), layout="constrained")
@@ -133,12 +137,11 @@ def codebook_figure(
     draw_sizes(axes := next(panels), table)
     axes.set_title(_sizes_told(table), fontsize=10, loc="left")
     if len(present):
-        axes.tick_params(labelbottom=False)
         _draw_composition(
             next(panels), table[:, present], [class_name(tuple(class_names), int(each)) for each in present]
         )
     else:
-        axes.set_xlabel("cluster, by size")
+        _number_clusters(axes, by_size(table))
     if drawn:
         _draw_curves(next(panels), drawn)
     heading(figure, title)
@@ -149,6 +152,18 @@ def codebook_figure(
 def by_size(table: IntArray) -> IntArray:
     """Clusters from the largest to the smallest, of equal ones the lower number first, (k,)."""
     return np.argsort(-table.sum(axis=1), kind="stable")
+
+
+def _number_clusters(axes: Axes, order: IntArray) -> None:
+    """Write the codebook's own numbers below the bars, upright where there are many, some of them where too many."""
+    figure = axes.get_figure()
+    room = (figure.get_figwidth() - _BESIDE) / len(order)  # type: ignore[union-attr]  # inches
+    upright = room < _WIDE
+    every = max(1, math.ceil(_NARROW / room)) if upright else 1
+    places = np.arange(0, len(order), every)
+    axes.set_xticks(places + 1, order[places].astype(str), fontsize=7, rotation=90 if upright else 0)
+    some = "" if every == 1 else f"; 1 of {every} is numbered"
+    axes.set_xlabel(f"number of the cluster in the codebook, the largest first{some}")
 
 
 def _sizes_told(table: IntArray) -> str:
@@ -173,8 +188,7 @@ def _draw_composition(axes: Axes, table: IntArray, names: Sequence[str]) -> None
         range(count), [shorten(names[row], 34) for row in rows], fontsize=8 if count <= 30 else 7, parse_math=False
     )
     axes.set_xlim(0.4, k + 0.6)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("cluster, by size")
+    _number_clusters(axes, by_size(table))
     axes.tick_params(axis="y", length=0)
     axes.figure.colorbar(image, ax=axes, pad=0.01, aspect=18, shrink=min(1.0, 12 / count)).set_label(
         "% of the cluster", fontsize=8

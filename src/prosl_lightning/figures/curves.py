@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -45,6 +46,14 @@ _WORDS = {
     "nmi": "NMI", "ari": "ARI", "size_max": "largest", "size_median": "median", "size_min": "smallest",
     "pair_precision": "pairs of one class", "own_centroid_cosine": "to the own centroid",
 }  # fmt: skip
+_LINES: tuple[tuple[Any, str], ...] = (
+    ("-", "o"), ((0, (4, 2)), "s"), ("-.", "^"), (":", "D"), ((0, (9, 5)), "v"),
+)  # fmt: skip
+_RESUMED: dict[str, Any] = {
+    "color": "#E69F00",
+    "alpha": 0.5,
+    "linewidth": 4,
+}  # broad and pale: seen behind a drop of the learning rate
 _NO_PANEL = {"epoch/samples_per_second"}
 
 
@@ -190,10 +199,11 @@ def curves_figure(curves: Curves, title: str = "", note: str = "") -> Figure:
     for axes, ((name, unit, factor, _), lines) in zip(grid, panels, strict=True):
         for number, line in enumerate(lines):
             epochs, values = curves.metrics[line]
-            marker = "o" if len(epochs) <= 40 else None
-            colour = PALETTE[(5, 6, 3, 7, 1, 2, 0, 4)[number % 8]]
-            label = _words(line)
-            axes.plot(epochs, factor * values, color=colour, marker=marker, markersize=3, linewidth=1.5, label=label)
+            dashes, marker = _LINES[number % len(_LINES)]  # lines that coincide show through each other
+            axes.plot(
+                epochs, factor * values, color=PALETTE[(5, 6, 3, 7, 1, 2, 0, 4)[number % 8]], linestyle=dashes,
+                marker=marker if len(epochs) <= 40 else None, markersize=3, linewidth=1.6, label=_words(line),
+            )  # fmt: skip
         axes.set_title(name, fontsize=10, loc="left")
         axes.set_ylabel(unit, fontsize=9)
         open_frame(axes)
@@ -237,8 +247,14 @@ def _mark(axes: Axes, curves: Curves) -> None:
     for epoch in curves.rate_drops:
         axes.axvline(epoch, color="0.35", linestyle="--", linewidth=1)
     for epoch in curves.joined:
-        axes.axvline(epoch, color="0.6", linestyle=":", linewidth=1.2)
-    axes.set_xlim(0, _end(curves))
+        axes.axvline(epoch, zorder=0.5, **_RESUMED)
+    axes.set_xlim(_begin(curves), _end(curves))
+
+
+def _begin(curves: Curves) -> float:
+    """Epochs trained before the first that was logged: 0, or where a run went on from another folder's checkpoint."""
+    firsts = (epochs[0] - (not name.startswith("codebook/")) for name, (epochs, _) in curves.metrics.items())
+    return max(float(min(firsts)), 0.0)
 
 
 def _end(curves: Curves) -> float:
@@ -255,6 +271,6 @@ def _name_marks(axes: Axes, curves: Curves) -> None:
         rates = ", ".join(f"{rate:.3g}" for rate in curves.rate_drops.values())
         handles.append(Line2D([], [], color="0.35", linestyle="--", linewidth=1, label=f"learning rate to {rates}"))
     if curves.joined:
-        handles.append(Line2D([], [], color="0.6", linestyle=":", linewidth=1.2, label="run resumed"))
+        handles.append(Line2D([], [], **_RESUMED, label="run resumed"))
     if handles:
         axes.legend(handles=handles, loc="center", ncols=len(handles), frameon=False, fontsize=9)

@@ -19,6 +19,7 @@ from prosl_lightning.skeleton import SkeletonLayout
 
 _NAMED = 5
 _NAMED_SMALL = 3
+_CLEAR = 0.03  # of the body's height: how far the line to a name keeps from other joints
 _LABEL = "semantic coefficient, relative to the body's largest"
 
 
@@ -92,7 +93,9 @@ def importance_grid_figure(
         )  # fmt: skip
     for axes in grid.flat[len(bodies) :]:
         axes.set_axis_off()
-    figure.colorbar(dots, ax=grid, shrink=min(1.0, 1.1 / lines), aspect=30, pad=0.02).set_label(_LABEL, fontsize=8)
+    figure.colorbar(dots, ax=grid, shrink=min(1.0, 1.1 / lines), aspect=30, pad=0.02 + 0.06 / columns).set_label(
+        _LABEL, fontsize=8
+    )
     heading(figure, title, 11)
     remark(figure, note)
     return figure
@@ -127,7 +130,8 @@ def _relative(layout: SkeletonLayout, importance: ArrayLike) -> Array:
     values = np.asarray(importance, dtype=np.float64)
     if values.shape != (layout.num_joints,):
         raise UsageError(f"importance has shape {values.shape}; layout '{layout.name}' needs ({layout.num_joints},)")
-    return np.clip(values / max(float(values.max()), 1e-12), 0, 1)
+    largest = float(values.max())  # of a nearly collapsed encoder as small as 1e-13, and yet a proportion
+    return np.clip(values / (largest if largest > 0 else 1.0), 0, 1)
 
 
 def _points(layout: SkeletonLayout, pose: ArrayLike | None) -> Array:
@@ -135,17 +139,51 @@ def _points(layout: SkeletonLayout, pose: ArrayLike | None) -> Array:
 
 
 def _name_joints(axes: Axes, layout: SkeletonLayout, values: Array, points: Array) -> None:
-    """Write the names of the most important joints beside them, away from the body and from each other."""
-    middle, span = points[:, 0].mean(), np.ptp(points[:, 1]) or 1.0
-    strongest = sorted(np.argsort(values)[::-1][:_NAMED], key=lambda joint: points[joint, 1])
-    axes.set_xlim(points[:, 0].min() - 0.36 * span, points[:, 0].max() + 0.36 * span)  # room for the names
-    lowest = {side: -np.inf for side in (False, True)}
-    for joint in strongest:
-        right = bool(points[joint, 0] >= middle)
-        height = lowest[right] = max(points[joint, 1], lowest[right] + 0.055 * span)
-        edge = points[:, 0].max() if right else points[:, 0].min()
+    """Write the names of the most important joints beside the body, with lines that keep off other joints."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    span = float(high[1] - low[1]) or 1.0
+    axes.set_xlim(low[0] - 0.36 * span, high[0] + 0.36 * span)  # room for the names
+    lines: list[tuple[Array, Array]] = []
+    for joint in sorted(np.argsort(values)[::-1][:_NAMED], key=lambda joint: points[joint, 1]):
+        end = _free_place(points, int(joint), lines, span)
+        lines.append((points[joint], end))
         axes.annotate(
-            layout.joints[joint].replace("_", " "), points[joint], (edge + (0.06 if right else -0.06) * span, height),
-            ha="left" if right else "right", va="center", fontsize=10, parse_math=False,
+            layout.joints[joint].replace("_", " "), tuple(points[joint]), tuple(end),
+            ha="left" if end[0] > high[0] else "right", va="center", fontsize=10, parse_math=False,
             arrowprops={"arrowstyle": "-", "color": "0.4", "linewidth": 0.8},
         )  # fmt: skip
+
+
+def _free_place(points: Array, joint: int, lines: Sequence[tuple[Array, Array]], span: float) -> Array:
+    """Where a joint's name stands, (2,): near, off earlier names, its line touching few joints and earlier lines."""
+    start, low, high = points[joint], points.min(axis=0), points.max(axis=0)
+    others = np.delete(points, joint, axis=0)
+    best, found = (math.inf, math.inf), start
+    for side, edge in enumerate((low[0] - 0.06 * span, high[0] + 0.06 * span)):
+        away = 0.3 * span * (side != (start[0] >= points[:, 0].mean()))  # rather on its own side
+        for height in start[1] + 0.0275 * span * np.arange(-40, 41):
+            end = np.array([edge, height])
+            taken = any(other[0] == edge and abs(other[1] - height) < 0.0549 * span for _, other in lines)
+            if taken or not low[1] - 0.01 * span <= height <= high[1] + 0.01 * span:
+                continue
+            touched = int(np.sum(_distances(others, start, end) < _CLEAR * span))
+            touched += sum(_cross(start, end, *line) for line in lines)
+            if (cost := (float(touched), abs(height - start[1]) + away)) < best:
+                best, found = cost, end
+    return found
+
+
+def _distances(points: Array, start: Array, end: Array) -> Array:
+    """Distance of points (n, 2) from the line between two points, (n,)."""
+    along = end - start
+    share = np.clip((points - start) @ along / max(float(along @ along), 1e-12), 0, 1)
+    return np.asarray(np.linalg.norm(points - start - share[:, None] * along, axis=1), np.float64)
+
+
+def _cross(start: Array, end: Array, other: Array, last: Array) -> bool:
+    def turn(a: Array, b: Array, c: Array) -> float:
+        return float((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]))
+
+    return (
+        turn(start, end, other) * turn(start, end, last) < 0 and turn(other, last, start) * turn(other, last, end) < 0
+    )

@@ -23,7 +23,7 @@ from prosl_lightning.figures.style import GREY, class_name, class_style, remark,
 
 Method = Literal["tsne", "umap"]
 _TITLES = {"tsne": "t-SNE", "umap": "UMAP"}
-_SMALLEST, _LARGEST = 2.7, 4.6  # inches: side of a panel
+_SMALLEST, _ALONE, _LARGEST = 2.7, 3.4, 4.6  # inches: side of a panel, of one in a row
 
 
 class FeatureMap(NamedTuple):
@@ -109,26 +109,29 @@ def map_figure(
     """
     classes = np.asarray(labels, np.int64)
     columns, names = max(len(maps) for _, maps in rows), [_name(class_names, label) for label in np.unique(classes)]
-    legend_width, legend_height = 0.062 * max(map(len, names)) + 0.6, 0.18 * len(names)
-    side = float(np.clip(legend_height / len(rows) - 0.45, _SMALLEST, _LARGEST if columns < 3 else _SMALLEST))
-    height = max(len(rows) * (side + 0.45), legend_height) + 0.6
-    figure = Figure(figsize=(columns * side + 0.3 + legend_width, height), layout="constrained")
+    legend_width, legend_height = 0.068 * max(map(len, names)) + 0.6, 0.18 * len(names)
+    smallest = _SMALLEST if columns > 1 else _ALONE
+    side = float(np.clip(legend_height / len(rows) - 0.45, smallest, _LARGEST if columns < 3 else smallest))
+    told = ["\n".join(wrap(name, int(side / 0.09))) for name, _ in rows]
+    label_width = 0.19 * max(len(each.split("\n")) for each in told)
+    height = max(len(rows) * (side + 0.45), legend_height) + 0.6 + 0.16 * (columns < 3)
+    figure = Figure(figsize=(columns * side + 0.3 + label_width + legend_width, height), layout="constrained")
     grid = figure.subplots(len(rows), columns, squeeze=False)
-    for line, (name, maps) in zip(grid, rows, strict=True):
-        line[0].set_ylabel("\n".join(wrap(name, int(side / 0.09))), fontsize=10, parse_math=False)
+    for line, (_, maps), name in zip(grid, rows, told, strict=True):
+        line[0].set_ylabel(name, fontsize=10, parse_math=False)
         for axes, each in zip(line, maps, strict=False):
             draw_map(axes, each, classes, class_names)
         for axes in line[len(maps) :]:
             axes.set_visible(False)
     handles, _ = grid[0, 0].get_legend_handles_labels()
-    legend = figure.legend(handles=handles, loc="outside right center", fontsize=8, frameon=False, markerscale=1.4)
+    legend = figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False, markerscale=1.4)
     for text in legend.get_texts():
         text.set_parse_math(False)
     indexed = "DBI: Davies-Bouldin index of the drawn classes among the unit features (lower is better)"
-    told = [f"{_TITLES[method]} of the features by cosine; axes have no unit", note]
-    told += [indexed] if any(not math.isnan(each.davies_bouldin) for _, maps in rows for each in maps) else []
+    notes = [f"{_TITLES[method]} of the features by cosine; axes have no unit", note]
+    notes += [indexed] if any(not math.isnan(each.davies_bouldin) for _, maps in rows for each in maps) else []
     wide = columns * side > 9
-    remark(figure, ("; " if wide else "\n").join(filter(None, told)))
+    remark(figure, ("; " if wide else "\n").join(filter(None, notes)))
     return figure
 
 

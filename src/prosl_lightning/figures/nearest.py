@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,9 +19,11 @@ from prosl_lightning.figures.sheet import STRIP_SIZE, draw_strip
 from prosl_lightning.figures.style import class_name, remark, shorten
 from prosl_lightning.prosl.module import ProSLModule
 from prosl_lightning.skeleton import SkeletonLayout
+from prosl_lightning.tables import counted
 
 _FRAMES = 6
 _BODIES = 2
+_COLUMNS = 4
 _HEAD, _FOOT = 0.5, 0.3  # inches above and below all
 _GAP = 0.25  # inches between two strips
 _LINE = 0.3  # inches: the title of a cluster
@@ -101,7 +104,7 @@ def nearest_figure(
     title: str = "",
     note: str = "",
 ) -> Figure:
-    """One row for each cluster: the sequences nearest to its centroid, each as up to six frames from first to last.
+    """For each cluster the sequences nearest to its centroid, four in a row, up to six frames of each, first to last.
 
     The left side of the body is blue, the right one orange, the second body paler.
 
@@ -117,24 +120,26 @@ def nearest_figure(
     """
     if not clusters:
         raise UsageError("there is no cluster to draw")
-    columns = max(len(cluster.nearest) for cluster in clusters)
-    row = STRIP_SIZE[1] + _LINE
+    columns = min(max(len(cluster.nearest) for cluster in clusters), _COLUMNS)
+    rows = [math.ceil(len(cluster.nearest) / columns) for cluster in clusters]
     pitch = STRIP_SIZE[0] + _GAP
-    width, height = pitch * columns, row * len(clusters) + _HEAD + _FOOT
+    width, height = pitch * columns, STRIP_SIZE[1] * sum(rows) + _LINE * len(clusters) + _HEAD + _FOOT
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0), xlim=(0.0, width), ylim=(0.0, height))  # in inches: no distortion
     axes.set_axis_off()
     axes.text(0.1, height - 0.12, title, va="top", fontsize=12, parse_math=False)
-    for number, cluster in enumerate(clusters):
-        bottom = height - _HEAD - (number + 1) * row
-        axes.hlines(bottom + row, 0.1, width - 0.1, colors="0.85", linewidths=0.8)
-        told = f"cluster {cluster.number}, {cluster.size} sequences"
-        axes.text(0.1, bottom + row - 0.07, told, va="top", fontsize=10, weight="bold")
+    top = height - _HEAD
+    for cluster, lines in zip(clusters, rows, strict=True):
+        axes.hlines(top, 0.1, width - 0.1, colors="0.85", linewidths=0.8)
+        told = f"cluster {cluster.number}, {counted(cluster.size, 'sequence')}"
+        axes.text(0.1, top - 0.07, told, va="top", fontsize=10, weight="bold")
         for place, each in enumerate(cluster.nearest):
+            line, column = divmod(place, columns)
             known = [shorten(class_name(tuple(class_names), each.label), 34)] if each.label >= 0 else []
             heading = ", ".join([*known, shorten(each.name, 26), f"cosine {each.cosine:.3f}"])
-            corner = np.array([place * pitch + _GAP / 2, bottom])
+            corner = np.array([column * pitch + _GAP / 2, top - _LINE - (line + 1) * STRIP_SIZE[1]])
             draw_strip(axes, layout, _strip(each), corner, heading)
+        top -= _LINE + lines * STRIP_SIZE[1]
     remark(figure, note)
     return figure
 

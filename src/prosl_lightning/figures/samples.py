@@ -59,8 +59,8 @@ def choose_part(
     if not len(known):
         count = per_class * (classes if isinstance(classes, int) else len(classes))
         chosen = np.sort(draw.permutation(rows)[:count])
-        told = f"{len(chosen):,} of {len(rows):,} sequences, without labels"
-        return Part(chosen, np.full(len(chosen), -1), told)
+        told = f"{len(chosen):,} of {len(rows):,}" if len(chosen) < len(rows) else f"all {len(rows):,}"
+        return Part(chosen, np.full(len(chosen), -1), f"{told} sequences, without labels")
     present = np.unique(labels[known])
     wanted = present if isinstance(classes, int) else np.array(list(classes), np.int64)
     if isinstance(classes, int) and classes < len(present):
@@ -77,16 +77,19 @@ def choose_part(
     return Part(chosen, labels[chosen], ", ".join(parts))
 
 
-def batches(archive: Archive, rows: IntArray, size: int = _BATCH) -> Iterator[SkeletonBatch]:
+def batches(archive: Archive, rows: Sequence[int] | IntArray, size: int = _BATCH) -> Iterator[SkeletonBatch]:
     """Sequences of an archive in the order of `rows`; a batch's `index` counts within them."""
-    source = ArchiveRows(archive, rows)
+    source = ArchiveRows(archive, np.asarray(rows, np.int64))
     for start in range(0, len(rows), size):
         yield source.__getitems__(range(start, min(start + size, len(rows))))
 
 
 @torch.no_grad()
 def embedded(
-    module: ProSLModule, archive: Archive, rows: IntArray, embed: Callable[[SkeletonBatch], Tensor] | None = None
+    module: ProSLModule,
+    archive: Archive,
+    rows: Sequence[int] | IntArray,
+    embed: Callable[[SkeletonBatch], Tensor] | None = None,
 ) -> Tensor:
     """Features of some sequences under the fixed centre crop, (n, D) on the CPU, in the order of `rows`.
 
@@ -102,7 +105,7 @@ def embedded(
 
 
 @torch.no_grad()
-def measured_importance(module: ProSLModule, archive: Archive, rows: IntArray) -> NDArray[np.float64]:
+def measured_importance(module: ProSLModule, archive: Archive, rows: Sequence[int] | IntArray) -> NDArray[np.float64]:
     """Semantic coefficients of each joint in some sequences (Eq. 7), (n, V), measured as for the codebook.
 
     Args:

@@ -81,7 +81,7 @@ def _without_side(name: str) -> str:
 
 
 def _tree(layout: SkeletonLayout) -> Array:
-    """Root on top, one level for each step away from it, leaves evenly side by side, parents above their children."""
+    """Root below, one level for each step away from it, leaves evenly side by side, parents in the middle of theirs."""
     children: dict[int, list[int]] = {}
     for child, parent in layout.bones:
         children.setdefault(parent, []).append(child)
@@ -89,11 +89,11 @@ def _tree(layout: SkeletonLayout) -> Array:
 
     def place(joint: int, depth: int) -> None:
         nonlocal leaves
-        below = children.get(joint, [])
-        for child in below:
+        ends = children.get(joint, [])
+        for child in ends:
             place(child, depth + 1)
-        points[joint] = np.mean([points[child, 0] for child in below]) if below else leaves, -depth
-        leaves += not below
+        points[joint] = np.mean([points[child, 0] for child in ends]) if ends else leaves, depth
+        leaves += not ends
 
     for joint, parent in enumerate(layout.parents):
         if joint == parent:

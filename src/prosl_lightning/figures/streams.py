@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +19,7 @@ from matplotlib.patches import Patch
 from prosl_lightning.errors import DataError
 from prosl_lightning.evaluation.naming import Row, data_set, line_key, line_names, settings_of
 from prosl_lightning.evaluation.paper import paper_tables
-from prosl_lightning.figures.style import GREY, PALETTE, open_frame, remark, shorten
+from prosl_lightning.figures.style import GREY, PALETTE, open_frame, remark
 from prosl_lightning.tables import counted
 
 _STREAMS = ("joint", "bone", "motion")
@@ -32,6 +34,9 @@ _PRINTED = {
 _METHOD = ("base", "semantic", "epochs", "options")  # of a checkpoint: what its method's name depends on
 _PAPER_COLOURS = {"HiCo-LSTM (paper)": "0.78", "ProSL (paper)": GREY}
 _OURS = (PALETTE[5], PALETTE[1], PALETTE[3], PALETTE[7], PALETTE[2], PALETTE[6])
+_HATCHES = ("/", ".", "x", "-", "\\", "o", "+")
+_SHORT = 50  # characters
+_LETTER, _MARK, _WIDEST = 0.068, 0.8, 11.0  # inches: a letter of the legend, what stands before a name, widest for it
 _TABLES = {"linear": 1, "knn": 3}
 
 
@@ -91,7 +96,8 @@ def stream_panels(results: Sequence[Row], evaluation: str = "linear") -> list[Pa
         if stream is None:
             left_out[place] = left_out.get(place, 0) + 1
         else:
-            told = [names[line_key(_without_stream(row))], settings_of(row), _elsewhere(row)]
+            settings = settings_of(row)
+            told = [names[line_key(_without_stream(row))], settings and f"evaluated with {settings}", _elsewhere(row)]
             places.setdefault(place, {}).setdefault((stream, ", ".join(filter(None, told))), []).append(row)
     if not places:
         raise DataError(f"no result of `prosl {evaluation}` among {len(results)} results")
@@ -182,53 +188,88 @@ def streams_figure(panels: Sequence[Panel], evaluation: str = "linear") -> Figur
         panels: As :func:`stream_panels` gives them.
         evaluation: What the accuracies are of, for the label.
     """
-    colours = _colours(panels)
+    styles = _styles(panels)
+    names, shared = _short_names([method for method in styles if method not in _PAPER_COLOURS])
     widths = [0.9 + 0.42 * len(panel.bars) + 0.4 * len({bar.stream for bar in panel.bars}) for panel in panels]
     columns = max(1, min(3, len(panels), int(15 / max(widths))))
     lines = -(-len(panels) // columns)
-    size = max(columns * max(widths), 5.5), 3.5 * lines + 0.21 * len(colours) + 0.5
-    figure = Figure(figsize=size, layout="constrained")
+    told = [names.get(method, method) for method in styles]
+    width = max(columns * max(widths), 5.5, min(_MARK + _LETTER * max(map(len, told)), _WIDEST))
+    told = ["\n".join(wrap(each, int((width - _MARK) / _LETTER), subsequent_indent="  ")) for each in told]
+    legend_lines = sum(each.count("\n") + 1 for each in told)
+    figure = Figure(figsize=(width, 3.5 * lines + 0.2 * legend_lines + 0.7), layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False)
     for axes, panel in zip(grid.flat, panels, strict=False):
-        _draw(axes, panel, colours, evaluation)
+        _draw(axes, panel, styles, evaluation)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
-    patches = [Patch(facecolor=colour, edgecolor="black", linewidth=0.5) for colour in colours.values()]
-    told = [shorten(method, 110) for method in colours]
+    patches = [Patch(**style, edgecolor="black", linewidth=0.5) for style in styles.values()]
     legend = figure.legend(patches, told, loc="outside upper left", frameon=False, fontsize=9)
     for text in legend.get_texts():
         text.set_parse_math(False)
     notes = [note for panel in panels for note in panel.notes]
     if any(bar.deviation is not None for panel in panels for bar in panel.bars):
         notes.insert(0, "whiskers: standard deviation over runs or seeds, their number in the bar")
+    if shared:
+        whose = "all but the paper's" if len(names) < len(styles) else "all"
+        notes.insert(0, f"{whose}: {shared}")
     remark(figure, "\n".join(notes))
     return figure
 
 
-def _colours(panels: Sequence[Panel]) -> dict[str, str]:
-    """Colour of every method, the paper's grey."""
+def _styles(panels: Sequence[Panel]) -> dict[str, dict[str, Any]]:
+    """Colour and hatch of every method, no two alike; the paper's are grey."""
     methods = dict.fromkeys(bar.method for panel in panels for bar in panel.bars)
-    found = {name: colour for name, colour in _PAPER_COLOURS.items() if name in methods}
-    ours = (method for method in methods if method not in found)
-    return found | {method: _OURS[number % len(_OURS)] for number, method in enumerate(ours)}
+    found = {name: _style(colour) for name, colour in _PAPER_COLOURS.items() if name in methods}
+    for number, method in enumerate(method for method in methods if method not in found):
+        turn = number // len(_OURS)  # every colour plain first, then hatched, then more densely hatched
+        hatch = _HATCHES[(turn - 1) % len(_HATCHES)] * (2 + (turn - 1) // len(_HATCHES)) if turn else None
+        found[method] = _style(_OURS[number % len(_OURS)], hatch)
+    return found
 
 
-def _draw(axes: Axes, panel: Panel, colours: Mapping[str, str], evaluation: str) -> None:
+def _style(colour: str, hatch: str | None = None) -> dict[str, Any]:
+    return {"facecolor": colour, "hatch": hatch}
+
+
+def _short_names(methods: Sequence[str]) -> tuple[dict[str, str], str]:
+    """Names without the parts that all of them share, and these parts; short names, and a single one, stay whole."""
+    if len(methods) < 2 or max(map(len, methods)) <= _SHORT:
+        return {}, ""
+    parts = {method: re.split(r", (?![^\[]*\])", method) for method in methods}
+    bare = [[part.removesuffix(")") for part in each] for each in parts.values()]
+    shared = [part for part in bare[0][1:] if all(part in each[1:] for each in bare)]
+    names = {}
+    for method, (first, *rest) in parts.items():
+        kept = [first]
+        for part in rest:
+            if part.removesuffix(")") not in shared:
+                kept.append(part)
+            elif part.endswith(")"):
+                kept[-1] += ")"  # that of a parenthesis around base and arguments
+        names[method] = ", ".join(kept)
+    return (names, ", ".join(shared)) if len(set(names.values())) == len(names) else ({}, "")
+
+
+def _draw(axes: Axes, panel: Panel, styles: Mapping[str, Mapping[str, Any]], evaluation: str) -> None:
     """Bars of a stream beside each other, in the order of the legend."""
     streams = sorted({bar.stream for bar in panel.bars}, key=_order)
-    order = list(colours)
+    order = list(styles)
     place, ticks = 0.0, []
     for stream in streams:
         bars = sorted((bar for bar in panel.bars if bar.stream == stream), key=lambda bar: order.index(bar.method))
         ticks.append(place + (len(bars) - 1) / 2)
         for bar in bars:
-            axes.bar(place, bar.accuracy, 0.86, color=colours[bar.method], edgecolor="black", linewidth=0.5)
+            axes.bar(place, bar.accuracy, 0.86, **styles[bar.method], edgecolor="black", linewidth=0.5)
             top = bar.accuracy + (bar.deviation or 0.0)
             if bar.deviation is not None:
                 axes.errorbar(place, bar.accuracy, bar.deviation, color="black", capsize=3, linewidth=1)
-                light = np.dot(to_rgb(colours[bar.method]), (0.3, 0.59, 0.11)) > 0.5
-                ink = "black" if light else "white"
-                axes.text(place, 2, f"n={bar.runs}", ha="center", va="bottom", fontsize=7.5, color=ink, rotation=90)
+                colour = styles[bar.method]["facecolor"]
+                ink = "black" if np.dot(to_rgb(colour), (0.3, 0.59, 0.11)) > 0.5 else "white"
+                axes.text(
+                    place, 3, f"n={bar.runs}", ha="center", va="bottom", fontsize=7.5, color=ink, rotation=90,
+                    bbox={"facecolor": colour, "linewidth": 0, "pad": 1.5},
+                )  # fmt: skip
             told = f"{bar.accuracy:.1f}"
             axes.annotate(told, (place, top), (0, 2), textcoords="offset points", ha="center", fontsize=8)
             place += 1
