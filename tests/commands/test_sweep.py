@@ -119,6 +119,8 @@ def test_given_again_it_trains_nothing_and_another_sweep_shares_its_runs(swept, 
     assert result.code == 0, result.err
     assert "Table 5. Sub-modules: tiny x-sub (36 / 12)" in result.out
     assert (swept / "modules.png").is_file()
+    shown = prosl("sweep", "modules", *command, *arguments, "--only", "prosl").out.split("Table 5.")[1]
+    assert "base method alone" in shown  # without it there would be nothing to compare with
     assert files == {path: path.stat().st_mtime_ns for path in swept.rglob("*.ckpt")}
 
 

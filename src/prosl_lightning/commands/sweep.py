@@ -67,7 +67,7 @@ def sweep(
     Args:
         name: Which ablation: modules, backbone, clusters, start or readings.
         seeds: Of the runs, e.g. 0-4 or 0,2,5.
-        only: These arms alone, by their names in --dry_run, e.g. base prosl.
+        only: Train these arms alone, by their names in --dry_run, e.g. base prosl; base and prosl are shown if done.
         points: Numbers of centroids or first semantic epochs, instead of the usual ones, e.g. 20 40 60.
         linear_epochs: Of the linear evaluation; small sets need more, e.g. 1000.
         out: Folder of all runs; the config's `trainer.default_root_dir` with protocol and `sweeps` where not given.
@@ -124,7 +124,9 @@ def run_sweep(options: Sweep, fit_options: Sequence[str]) -> None:
         with held(each.root):
             for arm in arms:
                 each.run(arm)
-    _report(options.name, folder, seeds, arms)
+    # What others are compared with belongs into the table, also where --only leaves it out of the work.
+    known = plan_arms(options.name, settings, options.points)
+    _report(options.name, folder, seeds, [arm for arm in known if arm in arms or arm.name in ("base", "prosl")])
     if damaged:
         raise DataError(f"{counted(len(damaged), 'run')} left out: {'; '.join(damaged)}")
 
