@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import struct
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -89,3 +91,49 @@ def ckpt(fit, tmp_path) -> Path:
     path.parent.mkdir()
     shutil.move(tmp_path / "run" / "checkpoints" / "last.ckpt", path)
     return path
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    """W&B without network, service left behind or the user's settings; gives a reader of finished runs."""
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for name in ("CONFIG", "CACHE", "DATA"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "wandb-home"))
+
+    def finished(folder: Path, number: int = 0) -> list[Any]:
+        """All records of one offline run in a folder, once its service has written the last."""
+        wandb.finish()  # the end of the process does that for a user,
+        wandb.teardown()  # and waits for the service that writes the file
+        path = sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))[number]
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            records = _wandb_records(path)
+            if any(record.WhichOneof("record_type") == "exit" for record in records):
+                return records
+            time.sleep(0.1)
+        raise AssertionError(f"{path} has no last record")
+
+    yield finished
+    wandb.teardown()
+
+
+def _wandb_records(path: Path) -> list[Any]:
+    """Records of a run's file, in LevelDB's format: blocks of 32 KiB; checksum, length and kind before each piece."""
+    from wandb.proto import wandb_internal_pb2
+
+    content, at, part, found = path.read_bytes(), 7, b"", []
+    while at + 7 <= len(content):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        length, kind = struct.unpack_from("<HB", content, at + 4)
+        part, at = part + content[at + 7 : at + 7 + length], at + 7 + length
+        if kind in (1, 4):  # whole, or the last piece
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(part)
+            found.append(record)
+            part = b""
+    return found

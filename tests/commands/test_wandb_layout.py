@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import struct
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,52 +19,6 @@ from prosl_lightning.errors import DataError, MissingExtraError
 
 ROOT = Path(__file__).parents[2]
 LAYOUT = (ROOT / "docs" / "wandb.md").read_text(encoding="utf-8")
-
-
-@pytest.fixture
-def offline(monkeypatch, tmp_path):
-    """No network, no service left behind, and nothing of the user's own settings."""
-    wandb = pytest.importorskip("wandb")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    for name in ("CONFIG", "CACHE", "DATA"):
-        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "wandb-home"))
-    yield wandb
-    wandb.teardown()
-
-
-def _records(path: Path) -> list[Any]:
-    """Records of a run's file, in LevelDB's format: blocks of 32 KiB; checksum, length and kind before each piece."""
-    from wandb.proto import wandb_internal_pb2
-
-    content, at, part, found = path.read_bytes(), 7, b"", []
-    while at + 7 <= len(content):
-        left = 32768 - at % 32768
-        if left < 7:
-            at += left
-            continue
-        length, kind = struct.unpack_from("<HB", content, at + 4)
-        part, at = part + content[at + 7 : at + 7 + length], at + 7 + length
-        if kind in (1, 4):  # whole, or the last piece
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(part)
-            found.append(record)
-            part = b""
-    return found
-
-
-def _finished(wandb, folder: Path, number: int = 0) -> list[Any]:
-    """All records of one offline run in a folder, once its service has written the last."""
-    wandb.finish()  # the end of the process does that for a user,
-    wandb.teardown()  # and waits for the service that writes the file
-    path = sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))[number]
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        records = _records(path)
-        if any(record.WhichOneof("record_type") == "exit" for record in records):
-            return records
-        time.sleep(0.1)
-    raise AssertionError(f"{path} has no last record")
 
 
 def _items(items: Any) -> dict[str, Any]:
@@ -99,7 +51,7 @@ def test_an_offline_run_holds_every_entry_of_the_documented_layout(fit, offline,
     online = ("--trainer.callbacks+", "prosl_lightning.evaluation.online.OnlineEvaluation")
     result = fit(*WANDB, *online, "--trainer.callbacks.every_n_epochs", 3)
     assert result.code == 0, result.err
-    records = _finished(offline, tmp_path / "run")
+    records = offline(tmp_path / "run")
     config, summary = _merged(records, "config"), _merged(records, "summary")
 
     assert (config["base"], config["num_clusters"], config["semantic_start"]) == ("hico-gru", 4, 1)
@@ -123,7 +75,7 @@ def test_an_offline_run_holds_every_entry_of_the_documented_layout(fit, offline,
 
 def test_tables_and_artifacts_are_the_codebook_and_the_checkpoint(fit, offline, tmp_path, tiny_archive):
     assert fit(*WANDB).code == 0
-    run, records = tmp_path / "run", _finished(offline, tmp_path / "run")
+    run, records = tmp_path / "run", offline(tmp_path / "run")
     module = ProSLModule.load_from_checkpoint(run / "checkpoints" / "last.ckpt")
     artifacts = {record.artifact.type: record.artifact for record in records if record.HasField("artifact")}
     number = next(record.run.run_id for record in records if record.HasField("run"))
@@ -163,7 +115,7 @@ def test_evaluations_are_added_to_the_run_that_trained_the_encoder(
     fit, prosl, offline, tmp_path, tiny_archive, monkeypatch
 ):
     assert fit(*WANDB, *CALLBACK, "--trainer.max_epochs", 1).code == 0
-    first = _finished(offline, tmp_path / "run")
+    first = offline(tmp_path / "run")
     with pytest.raises(DataError, match="evaluate first"):
         tracking.log_results("run")
     assert prosl("knn", "--ckpt", "run/checkpoints/last.ckpt", "--data.root", tiny_archive).code == 0
@@ -172,7 +124,7 @@ def test_evaluations_are_added_to_the_run_that_trained_the_encoder(
         with pytest.raises(MissingExtraError, match=r"pip install 'prosl-lightning\[wandb\]'"):
             tracking.log_results("run")
     assert tracking.log_results("run") == 1
-    second = _finished(offline, tmp_path / "run", number=1)
+    second = offline(tmp_path / "run", number=1)
     numbers = json.loads((tmp_path / "run/checkpoints/results.json").read_text(encoding="utf-8"))[0]["numbers"]
     summary = _merged(second, "summary")
     for measure, value in numbers.items():
@@ -192,14 +144,14 @@ def _run_id(records: list[Any]) -> str:
 def test_a_resumed_run_goes_on_in_its_wandb_run_and_a_fresh_one_does_not(fit, offline, tmp_path, monkeypatch):
     logger = ("--trainer.logger", "WandbLogger", "--trainer.logger.project", "skeletons")
     assert fit(*logger, "--trainer.max_epochs", 1).code == 0
-    first = _finished(offline, tmp_path / "run")  # in the run's folder by itself
+    first = offline(tmp_path / "run")  # in the run's folder by itself
     assert not (tmp_path / "wandb").exists()
     note = json.loads((tmp_path / "run/wandb-run.json").read_text(encoding="utf-8"))
     assert note["id"] == _run_id(first)
 
     resumed = fit(*logger, "--ckpt_path", "last", "--trainer.max_epochs", 2)
     assert resumed.code == 0, resumed.err
-    second = _finished(offline, tmp_path / "run", number=1)
+    second = offline(tmp_path / "run", number=1)
     assert _run_id(second) == note["id"]
     assert json.loads((tmp_path / "run/wandb-run.json").read_text(encoding="utf-8")) == note
     steps = [_merged(records, "history")["trainer/global_step"] for records in (first, second)]
@@ -208,7 +160,7 @@ def test_a_resumed_run_goes_on_in_its_wandb_run_and_a_fresh_one_does_not(fit, of
     assert note["id"] not in saved  # a fresh run with this file is a W&B run of its own
 
     assert fit(*logger, "--trainer.max_epochs", 1).code == 0
-    assert _run_id(_finished(offline, tmp_path / "run", number=2)) != note["id"]
+    assert _run_id(offline(tmp_path / "run", number=2)) != note["id"]
 
 
 @pytest.mark.parametrize(
@@ -242,7 +194,7 @@ def test_what_a_user_gives_the_logger_stays(tmp_path, monkeypatch, given, checkp
 
 def test_a_codebook_without_importance_is_logged_too(fit, offline, tmp_path):
     assert fit(*WANDB, "--model.third_branch", "none").code == 0
-    records = _finished(offline, tmp_path / "run")
+    records = offline(tmp_path / "run")
     codebook = next(r.artifact for r in records if r.HasField("artifact") and r.artifact.type == "codebook")
     arrays = np.load(codebook.manifest.contents[0].local_path)
     assert arrays["importance"].size == arrays["mask_probability"].size == 0
