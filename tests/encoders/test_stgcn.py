@@ -110,3 +110,13 @@ def test_length_and_number_of_persons_are_free_and_the_body_model_is_not():
 def test_wrong_arguments_are_named(change, message):
     with pytest.raises(UsageError, match=message):
         build_encoder("st-gcn", layout=LAYOUT, num_bodies=1, num_frames=8, **change)
+
+
+def test_initial_weights_are_skeletonclr_s_or_torch_s():
+    def deviation(**args):
+        torch.manual_seed(0)
+        made = build_encoder("st-gcn", layout=LAYOUT, num_bodies=1, num_frames=50, **args)
+        return made.blocks[3].spatial.weight.std().item()
+
+    assert deviation() == pytest.approx(0.02, rel=0.1)
+    assert deviation(weight_std=None) == pytest.approx(1 / np.sqrt(3 * 16), rel=0.1)  # uniform within 1 / sqrt(inputs)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from prosl_lightning.encoders.projected import ProjectedEncoder, check_clips, check_dropout, check_sizes
 from prosl_lightning.skeleton import SkeletonLayout
 
-_WEIGHT_STD = 0.02
 _TEMPORAL_KERNEL = 9
 
 
@@ -51,6 +52,8 @@ class STGCN(ProjectedEncoder):
         projection_size: Width P of the projection.
         dropout: Dropout probability, in every block but the first.
         num_channels: Coordinates C per joint.
+        weight_std: Standard deviation of the initial weights, 0.02 in SkeletonCLR; None for torch's own, with which
+            features are apart from the first steps on. Take None for small sets.
 
     Attributes:
         graph: Adjacency of :func:`spatial_graph`, (3, V, V).
@@ -72,6 +75,7 @@ class STGCN(ProjectedEncoder):
         projection_size: int = 128,
         dropout: float = 0.5,
         num_channels: int = 3,
+        weight_std: float | None = 0.02,
     ) -> None:
         check_sizes(
             hidden_channels=hidden_channels, feature_size=feature_size, projection_size=projection_size,
@@ -95,7 +99,8 @@ class STGCN(ProjectedEncoder):
             )
             for i in range(len(widths) - 1)
         )
-        self.apply(_initialise)
+        if weight_std is not None:
+            self.apply(partial(_initialise, std=weight_std))
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (N, D), not normalised, of clips (N, C, T, V, M).
@@ -141,12 +146,12 @@ class _Block(nn.Module):
         return (y if self.residual is None else y + self.residual(x)).relu()
 
 
-def _initialise(module: nn.Module) -> None:
-    """SkeletonCLR's weights: N(0, 0.02), N(1, 0.02) for batch normalisation; biases 0."""
+def _initialise(module: nn.Module, std: float) -> None:
+    """SkeletonCLR's weights: N(0, std), N(1, std) for batch normalisation; biases 0."""
     if isinstance(module, nn.Conv2d | nn.Linear):
-        nn.init.normal_(module.weight, 0, _WEIGHT_STD)
+        nn.init.normal_(module.weight, 0, std)
     elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-        nn.init.normal_(module.weight, 1, _WEIGHT_STD)
+        nn.init.normal_(module.weight, 1, std)
     else:
         return
     if module.bias is not None:
