@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from prosl_lightning._lightning import pl, submodule
 from prosl_lightning.errors import DataError, MissingExtraError, ProSLError
@@ -131,12 +130,12 @@ def codebook_arrays(module: ProSLModule, datamodule: Any = None) -> dict[str, ND
         (Eq. 8), both empty where the third branch needs none, `joints` (V,), `epoch` it was built for; `names` (N,),
         `labels` (N,), -1 unknown, and `class_names`.
     """
-    codebook = module.codebook
+    codebook, importance = module.codebook, module.codebook.importance
     arrays: dict[str, NDArray[Any]] = {
         "centroids": codebook.centroids.cpu().numpy(),
         "assignment": codebook.assignment.cpu().numpy(),
-        "importance": codebook.importance.cpu().numpy(),
-        "mask_probability": _mask_probability(codebook.importance).cpu().numpy(),
+        "importance": importance.cpu().numpy(),
+        "mask_probability": (mask_probability(importance) if importance.numel() else importance).cpu().numpy(),
         "joints": np.array(module.layout.joints),
         "epoch": codebook.epoch.cpu().numpy(),
     }
@@ -231,10 +230,6 @@ def _log_tables(logger: Any, arrays: dict[str, NDArray[Any]], step: int) -> None
     logger.log_table(
         "codebook/joints", ["joint", "semantic coefficient", "masking probability"], list(map(list, joints)), step=step
     )
-
-
-def _mask_probability(importance: Tensor) -> Tensor:
-    return mask_probability(importance) if importance.numel() else importance
 
 
 def _clusters(arrays: dict[str, NDArray[Any]]) -> tuple[list[str], list[list[Any]]]:

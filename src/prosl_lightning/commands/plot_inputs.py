@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -18,7 +19,7 @@ from prosl_lightning.data.archive import Archive
 from prosl_lightning.data.datamodule import SkeletonDataModule
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.evaluation.features import check_fits, load_module, stored_recipe
-from prosl_lightning.evaluation.fingerprint import describe_checkpoint, training_note
+from prosl_lightning.evaluation.fingerprint import describe_checkpoint, epochs_done, training_note
 from prosl_lightning.evaluation.naming import method_name
 from prosl_lightning.prosl.module import ProSLModule
 from prosl_lightning.tables import counted
@@ -142,7 +143,7 @@ def check_codebook(module: ProSLModule, ckpt: str, data: SkeletonDataModule | No
 
 def trained_epochs(ckpt: str) -> int:
     """Whole epochs that a checkpoint was trained for, also where it was saved at the end of a fit."""
-    return int(describe_checkpoint(ckpt)["epochs"])
+    return epochs_done(torch.load(ckpt, map_location="cpu", weights_only=True, mmap=True))
 
 
 def method_of(ckpt: str) -> str:
