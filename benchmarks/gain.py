@@ -9,7 +9,9 @@ Arms, all from the warm-up's last checkpoint: `plain` goes on with the base meth
 and its KL term but no codebook (the paper's first stage); `prosl` is the semantic stage; `labels-P` is the semantic
 stage with a codebook made of the true classes, corrupted until a share P of the pairs that it calls alike is alike
 (1.0: the classes themselves; 0: at random); `kmeans-K` has K clusters, and `fresh-K` clusters anew at every build
-instead of going on from the last centroids. `prosl:option=value` changes a model option.
+instead of going on from the last centroids; `peers-K` clusters the features beside those of the two other streams'
+warm-ups of the same seed, which `--model stream=bone` and `stream=motion` must have made before. `prosl:option=value`
+changes a model option.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import yaml
+from gain_codebooks import FreshCodebook, LabelCodebook, PeerCodebook
 from torch import Tensor
 
 from prosl_lightning._lightning import NAMESPACE, pl
@@ -38,12 +40,11 @@ from prosl_lightning.data.datamodule import SkeletonDataModule
 from prosl_lightning.evaluation.features import FeatureTables, extract_tables, load_module
 from prosl_lightning.evaluation.knn import knn_accuracy
 from prosl_lightning.evaluation.linear import linear_evaluation
-from prosl_lightning.prosl.callback import CodebookCallback
-from prosl_lightning.prosl.diagnostics import codebook_metrics, pair_precision
-from prosl_lightning.prosl.kmeans import Clustering, kmeans
+from prosl_lightning.prosl.diagnostics import codebook_metrics
+from prosl_lightning.prosl.kmeans import kmeans
 from prosl_lightning.prosl.losses import mean_cosine
 from prosl_lightning.prosl.module import ProSLModule
-from prosl_lightning.seeds import derive_seed, generator
+from prosl_lightning.seeds import derive_seed
 from prosl_lightning.version import __version__
 
 NEVER = 10**9
@@ -72,45 +73,6 @@ SETS: dict[str, tuple[str, int, dict[str, Any]]] = {
         },
     ),
 }
-
-
-class LabelCodebook(CodebookCallback):
-    """A codebook of true classes, corrupted to a given pair precision: a control, never a method."""
-
-    def __init__(self, precision: float, seed: int) -> None:
-        super().__init__()
-        self._precision, self._seed = precision, seed
-
-    def cluster(
-        self, features: Tensor, classes: Tensor, num_clusters: int, start: Tensor | None, seed: int
-    ) -> Clustering:
-        """The same labels at every build; their centroids are the means of today's features."""
-        assignment = corrupt(classes.cpu(), num_clusters, self._precision, self._seed).to(features.device)
-        sums = torch.zeros(num_clusters, features.shape[1], device=features.device).index_add_(0, assignment, features)
-        centroids = F.normalize(sums, dim=1)
-        return Clustering(centroids, assignment, float((features * centroids[assignment]).sum(dim=1).mean()))
-
-
-class FreshCodebook(CodebookCallback):
-    """k-means anew at every build, not from the last centroids: what it gets wrong differs from epoch to epoch."""
-
-    def cluster(
-        self, features: Tensor, classes: Tensor, num_clusters: int, start: Tensor | None, seed: int
-    ) -> Clustering:
-        """The first build's recipe every time, with that build's own seed."""
-        return super().cluster(features, classes, num_clusters, None, seed)
-
-
-def corrupt(classes: Tensor, num_clusters: int, precision: float, seed: int) -> Tensor:
-    """Labels (N,) that keep the class of as many samples as needed for a pair precision; the others are at random."""
-    order = torch.rand(len(classes), generator=generator("cpu", seed, 1))
-    other = torch.randint(num_clusters, (len(classes),), generator=generator("cpu", seed, 2))
-    low, high = 0.0, 1.0
-    for _ in range(30):
-        kept = (low + high) / 2
-        labels = torch.where(order < kept, classes, other)
-        low, high = (kept, high) if pair_precision(labels, classes) < precision else (low, kept)
-    return torch.where(order < high, classes, other)
 
 
 class TrainingSide(SkeletonDataModule):
@@ -144,6 +106,7 @@ class Study:
             "layout": self.data.layout.to_plain(), "num_bodies": self.data.num_bodies,
             "num_clusters": options.clusters or round(1.5 * self.num_classes), **model,
         }  # fmt: skip
+        self.warm = options.warm_checkpoint or options.warm_epochs
         self.runs = Path(options.runs)
         self.rows = self.runs / "rows.jsonl"
         self.runs.mkdir(parents=True, exist_ok=True)
@@ -185,7 +148,7 @@ class Study:
     def warm_up(self, seed: int) -> Path:
         """The base method alone; evaluated untrained and at every fifth of the way."""
         o = self.options
-        folder = self.runs / f"{self.name}{'-validate' * o.validate}-warm-{seed}"
+        folder = self.warm_folder(seed, self.data.stream)
         marks = sorted({round(o.warm_epochs * fifth / 5) for fifth in range(6)})
         before: Path | None = None
         for epochs in marks:
@@ -197,12 +160,30 @@ class Study:
             if not self.done(seed, f"warm-{epochs}"):
                 self.write(seed, f"warm-{epochs}", **self.evaluate(path, seed))
             before = path if epochs else None  # what was not trained has no optimizer to go on with
-        return folder / f"epoch-{o.warm_checkpoint or o.warm_epochs}.ckpt"
+        return folder / f"epoch-{self.warm}.ckpt"
+
+    def warm_folder(self, seed: int, stream: str) -> Path:
+        """Where a warm-up's checkpoints lie."""
+        pool = f"-{Path(self.options.pool).name}" if self.options.pool else ""
+        kind = f"{'-validate' * self.options.validate}{pool}{'' if stream == 'joint' else f'-{stream}'}"
+        return self.runs / f"{self.name}{kind}-warm-{seed}"
+
+    def peers(self, seed: int) -> list[Tensor]:
+        """Key features of the training set by the other streams' warm-ups of a seed."""
+        streams = [stream for stream in ("joint", "bone", "motion") if stream != self.data.stream]
+        paths = [self.warm_folder(seed, stream) / f"epoch-{self.warm}.ckpt" for stream in streams]
+        return [self.key_features(load_module(path), self.training_data) for path in paths]
+
+    @torch.no_grad()
+    def key_features(self, module: ProSLModule, data: SkeletonDataModule) -> Tensor:
+        """Unit features (N, P) of a training set."""
+        on_device = (module.transfer_batch_to_device(b, module.device, 0) for b in data.feature_dataloader())
+        return torch.cat([module.key_features(module.prepare(batch)) for batch in on_device])
 
     def arm(self, seed: int, arm: str, start: Path) -> None:
         """Go on from the warm-up in one way, evaluate at the end."""
         o, begin = self.options, time.perf_counter()
-        warm = o.warm_checkpoint or o.warm_epochs
+        warm = self.warm
         end = warm + o.epochs
         kind, _, changes = arm.partition(":")
         model = self.model | {"milestones": [warm + o.drop], "semantic_start": warm, "seed": seed}
@@ -214,9 +195,10 @@ class Study:
         elif kind.startswith("labels-"):
             model["num_clusters"] = self.num_classes
             callbacks.append(LabelCodebook(float(kind.removeprefix("labels-")), seed))
-        elif kind.startswith(("kmeans-", "fresh-")):
+        elif kind.startswith(("kmeans-", "fresh-", "peers-")):
             model["num_clusters"] = int(kind.partition("-")[2])
             callbacks += [FreshCodebook()] if kind.startswith("fresh-") else []
+            callbacks += [PeerCodebook(self.peers(seed))] if kind.startswith("peers-") else []
         elif kind != "prosl":
             raise SystemExit(f"unknown arm '{arm}'")
         model |= dict(_option(text) for text in changes.split(",") if text)
@@ -252,11 +234,7 @@ class Study:
         tables = extract_tables(module, self.data)
         labels = max(self.num_classes, int(tables.train_labels.max()) + 1)  # a pool counts the classes of all its sets
         numbers = accuracies(tables, labels)
-        with torch.no_grad():
-            keys = torch.cat([
-                module.key_features(module.prepare(module.transfer_batch_to_device(batch, module.device, 0)))
-                for batch in self.data.feature_dataloader()
-            ])  # fmt: skip
+        keys = self.key_features(module, self.data)
         for clusters in (self.num_classes, self.model["num_clusters"], 3 * self.num_classes):
             found = kmeans(keys, clusters, seed=derive_seed(seed, 0), backend="torch").assignment
             metrics = codebook_metrics(found, clusters, classes=tables.train_labels)

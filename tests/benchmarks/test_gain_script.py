@@ -20,23 +20,24 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 @pytest.fixture
 def scripts(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    yield importlib.import_module("gain"), importlib.import_module("gain_report")
-    for name in ("gain", "gain_report"):
+    names = ("gain", "gain_report", "gain_codebooks")
+    yield tuple(importlib.import_module(name) for name in names)
+    for name in names:
         sys.modules.pop(name, None)
 
 
 def test_labels_are_corrupted_to_the_precision_asked_for(scripts):
     classes = torch.arange(10).repeat_interleave(100)
-    assert torch.equal(scripts[0].corrupt(classes, 10, 1.0, seed=0), classes)
+    assert torch.equal(scripts[2].corrupt(classes, 10, 1.0, seed=0), classes)
     for precision in (0.3, 0.6, 0.9):
-        labels = scripts[0].corrupt(classes, 10, precision, seed=0)
+        labels = scripts[2].corrupt(classes, 10, precision, seed=0)
         assert pair_precision(labels, classes) == pytest.approx(precision, abs=0.01)
-    at_random = scripts[0].corrupt(classes, 10, 0.0, seed=0)
+    at_random = scripts[2].corrupt(classes, 10, 0.0, seed=0)
     assert pair_precision(at_random, classes) == pytest.approx(0.1, abs=0.02)
 
 
 def test_arms_go_on_from_one_warm_up_and_nothing_runs_twice(scripts, tmp_path, capsys):
-    gain, report = scripts
+    gain, report, _ = scripts
     write_archive(tmp_path / "data" / "synthetic", num_samples=192, seed=0)
     command = [
         "--data", str(tmp_path / "data"), "--set", "synthetic", "--runs", str(tmp_path / "runs"), "--seeds", "0-1",
@@ -61,6 +62,28 @@ def test_arms_go_on_from_one_warm_up_and_nothing_runs_twice(scripts, tmp_path, c
     printed = capsys.readouterr().out
     expected = [rows[number]["knn"] - rows[number - 1]["knn"] for number in (4, 9)]
     assert f"{np.mean(expected):+.1f} [" in next(line for line in printed.splitlines() if "labels-0.6" in line)
+
+
+def test_other_streams_tell_apart_what_the_features_confuse(scripts):
+    draw = torch.Generator().manual_seed(0)
+    own, other = (
+        torch.eye(2).repeat_interleave(2, dim=0),
+        torch.eye(2).repeat(2, 1),
+    )  # each knows half of four classes
+    classes = torch.arange(4).repeat_interleave(50)
+    features, peer = (
+        torch.nn.functional.normalize(part[classes] + 0.05 * torch.randn(200, 2, generator=draw), dim=1)
+        for part in (own, other)
+    )
+    alone = scripts[2].FreshCodebook().cluster(features, classes, 4, None, seed=0)
+    callback = scripts[2].PeerCodebook([peer])
+    found = callback.cluster(features, classes, 4, None, seed=0)
+    assert pair_precision(alone.assignment, classes) < 0.6
+    assert pair_precision(found.assignment, classes) == 1
+    again = callback.cluster(features, classes, 4, found.centroids, seed=1)
+    assert torch.equal(again.assignment, found.assignment)  # goes on from its own last centroids
+    own_mean = torch.nn.functional.normalize(features[found.assignment == 0].sum(0), dim=0)
+    assert torch.allclose(found.centroids[0], own_mean, atol=1e-6)
 
 
 def test_the_interval_is_student_s(scripts):
