@@ -21,17 +21,16 @@ import fcntl
 import hashlib
 import json
 import logging
-import math
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 from gain_codebooks import FreshCodebook, LabelCodebook, PeerCodebook
+from gain_sets import MODEL, NEVER, SETS, TrainingSide
 from torch import Tensor
 
 from prosl_lightning._lightning import NAMESPACE, pl
@@ -46,45 +45,6 @@ from prosl_lightning.prosl.losses import mean_cosine
 from prosl_lightning.prosl.module import ProSLModule
 from prosl_lightning.seeds import derive_seed
 from prosl_lightning.version import __version__
-
-NEVER = 10**9
-MODEL: dict[str, Any] = {
-    "base": "hico-lstm", "base_args": {"hidden_size": 128}, "bank_size": 512, "momentum": 0.99, "min_crop_frames": 16,
-    "learning_rate": 0.01, "confidence_threshold": "relative", "importance_samples": 64,
-}  # fmt: skip
-# protocol, classes, and what differs from MODEL
-SETS: dict[str, tuple[str, int, dict[str, Any]]] = {
-    "nw-ucla": ("x-view", 10, {}),
-    # The settings under which the public HiCo code was measured, on data whose shoulder line runs from right to left:
-    # docs/results.md
-    "nw-ucla-public": ("x-view", 10, {"learning_rate": 0.03, "bank_wrap": "reference"}),
-    "utd-mhad": ("x-sub", 27, {}),
-    "irds": ("x-sub", 9, {"spatial_flip": False}),
-    "kinder-gator": ("x-sub", 58, {}),
-    "synthetic": (
-        "x-sub",
-        16,
-        {
-            "base_args": {"hidden_size": 64, "num_layers": 1},
-            "num_frames": 32,
-            "crop_ratio": [0.4, 1.0],
-            "min_crop_frames": 24,
-            "learning_rate": 0.02,
-        },
-    ),
-}
-
-
-class TrainingSide(SkeletonDataModule):
-    """The training part alone, split again by the protocol's own column: to choose settings without the test set."""
-
-    def setup(self, stage: str | None = None) -> None:
-        """Hold out the last quarter (at least one) of the values that train."""
-        super().setup(stage)
-        column = self.archive.columns[self.archive.meta["protocols"][self.protocol]["column"]]
-        values = np.unique(column[self.train_rows])
-        held_out = np.isin(column[self.train_rows], values[-math.ceil(len(values) / 4) :])
-        self.train_rows, self.test_rows = self.train_rows[~held_out], self.train_rows[held_out]
 
 
 class Study:

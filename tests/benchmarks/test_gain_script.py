@@ -20,7 +20,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 @pytest.fixture
 def scripts(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    names = ("gain", "gain_report", "gain_codebooks")
+    names = ("gain", "gain_report", "gain_codebooks", "gain_sets")
     yield tuple(importlib.import_module(name) for name in names)
     for name in names:
         sys.modules.pop(name, None)
@@ -37,7 +37,7 @@ def test_labels_are_corrupted_to_the_precision_asked_for(scripts):
 
 
 def test_arms_go_on_from_one_warm_up_and_nothing_runs_twice(scripts, tmp_path, capsys):
-    gain, report, _ = scripts
+    gain, report, *_ = scripts
     write_archive(tmp_path / "data" / "synthetic", num_samples=192, seed=0)
     command = [
         "--data", str(tmp_path / "data"), "--set", "synthetic", "--runs", str(tmp_path / "runs"), "--seeds", "0-1",
