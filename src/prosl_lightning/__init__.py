@@ -26,6 +26,7 @@ _PUBLIC = {
     "CodebookCallback": "prosl.callback",
     "SemanticCodebook": "prosl.codebook",
     "MemoryBank": "prosl.memory_bank",
+    "SideBySide": "prosl.side_by_side",
     "SkeletonEncoder": "evaluation.encoder",
     "load_encoder": "evaluation.encoder",
     "load_classifier": "evaluation.classifier",
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from prosl_lightning.prosl.codebook import SemanticCodebook
     from prosl_lightning.prosl.memory_bank import MemoryBank
     from prosl_lightning.prosl.module import ProSLModule
+    from prosl_lightning.prosl.side_by_side import SideBySide
     from prosl_lightning.skeleton import SkeletonLayout
 
 

@@ -84,3 +84,23 @@ def test_shapes_come_from_the_checkpoint(tmp_path):
     assert other.is_built
     for name, value in codebook.state_dict().items():
         assert torch.equal(getattr(other, name), value)
+
+
+def test_buffers_are_written_in_place_and_a_snapshot_is_not():
+    bank, codebook = MemoryBank(4, 2), SemanticCodebook()
+    codebook.update(_rows(0, 3), torch.tensor([0, 1, 2]), torch.ones(5))
+    buffers = [*bank.buffers(), codebook.centroids, codebook.assignment, codebook.importance]
+    addresses = [buffer.data_ptr() for buffer in buffers]
+    before, noise = bank.snapshot(), bank.features.clone()
+    bank.enqueue(_rows(0, 3), torch.tensor([7, 8, 9]))
+    bank.enqueue(_rows(3, 2), torch.tensor([5, 6]))
+    codebook.update(_rows(3, 3), torch.tensor([2, 1, 0]), torch.zeros(5))
+    assert bank.index.tolist() == [6, 8, 9, 5]
+    assert int(bank.pointer) == 1
+    assert codebook.assignment.tolist() == [2, 1, 0]
+    assert float(codebook.importance.sum()) == 0
+    assert torch.equal(before.features, noise)
+    assert before.index.tolist() == [-1] * 4
+    bank.forget_samples()
+    now = [*bank.buffers(), codebook.centroids, codebook.assignment, codebook.importance]
+    assert [buffer.data_ptr() for buffer in now] == addresses

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def test_dropout_is_drawn_anew_in_each_step_and_leaves_the_global_generator_alon
     module = ProSLModule(**tiny_options | transformer | {"semantic": False})
     module.trainer = pl.Trainer(logger=False, enable_checkpointing=False)
     batch = next(iter(_data(tiny_archive).train_dataloader()))
-    before, banks = torch.get_rng_state(), module.banks.state_dict()
+    before, banks = torch.get_rng_state(), copy.deepcopy(module.banks.state_dict())
     views = module.draw_views(batch, torch.Generator().manual_seed(0))
     module.draw_views = lambda *_: views
     losses = []
@@ -171,7 +172,7 @@ def test_the_users_own_codebook_callback_wins(tmp_path, tiny_archive, tiny_optio
     trainer = pl.Trainer(default_root_dir=tmp_path, callbacks=[own], logger=False, enable_checkpointing=False)
     module = ProSLModule(**tiny_options)
     module.trainer = trainer
-    assert module.configure_callbacks() == []
+    assert not any(isinstance(callback, CodebookCallback) for callback in module.configure_callbacks())
 
 
 class _Foreign(pl.LightningDataModule):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,8 @@ from prosl_lightning.errors import UsageError
 
 # The archive moves to the GPU when it takes at most this share of the memory that is free there.
 _RESIDENT_SHARE = 0.5
+# Positions of the training order that are Python numbers at a time.
+_POSITIONS_AT_ONCE = 4096
 
 
 class ArchiveRows(Dataset[SkeletonBatch]):
@@ -45,7 +48,7 @@ class ArchiveRows(Dataset[SkeletonBatch]):
         rows = self._rows[index]
         lengths, offsets = self._archive.lengths[rows], self._archive.offsets[rows]
         joints = self._gather_mapped(offsets, lengths) if self._resident is None else self._gather(offsets, lengths)
-        small = torch.from_numpy(np.stack([lengths, index, self._archive.labels[rows]])).to(joints.device)
+        small = _send(np.stack([lengths, index, self._archive.labels[rows]]), joints.device)
         # Frames are stored (T, C, V, M); the public order is a view of it.
         return SkeletonBatch(joints.permute(0, 2, 1, 3, 4), small[0], small[1], small[2])
 
@@ -64,8 +67,44 @@ class ArchiveRows(Dataset[SkeletonBatch]):
         inside = time < lengths[:, None]
         flat = np.where(inside, offsets[:, None] + time, 0)
         device = self._resident.device
-        joints = self._resident[torch.from_numpy(flat).to(device)]
-        return joints * torch.from_numpy(inside).to(device)[..., None, None, None]
+        joints = self._resident[_send(flat, device)]
+        return joints * _send(inside, device)[..., None, None, None]
+
+
+def _send(values: np.ndarray, device: torch.device) -> Tensor:
+    """An array on a device; a GPU is not waited for, so that the steps before may still run."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+class TrainingOrder(DistributedSampler[Any]):
+    """One process's part of the training set in random order, anew in each epoch, no sequence twice.
+
+    The order is cut into global batches and each of these into one part per process, the first for rank 0: together
+    the processes see, batch by batch, what one process with the global batch size sees. What fills no global batch is
+    left out. (A `DistributedSampler`, because Lightning would put one over any other kind.)
+
+    Args:
+        dataset: Whose length counts.
+        batch_size: Sequences per step and process.
+        world_size: Number of processes.
+        rank: Number of this one.
+        seed: Of the order, with the epoch.
+    """
+
+    def __init__(self, dataset: Dataset[SkeletonBatch], batch_size: int, world_size: int, rank: int, seed: int) -> None:
+        super().__init__(dataset, num_replicas=world_size, rank=rank, seed=seed)
+        self._count = len(dataset)  # type: ignore[arg-type]
+        self._batch_size = batch_size
+
+    def __iter__(self) -> Iterator[int]:
+        order = torch.randperm(self._count, generator=torch.Generator().manual_seed(self.seed + self.epoch))
+        whole = order[: len(self) * self.num_replicas].view(-1, self.num_replicas, self._batch_size)
+        for part in whole[:, self.rank].flatten().split(_POSITIONS_AT_ONCE):  # a list of all takes 36 bytes a sequence
+            yield from part.tolist()
+
+    def __len__(self) -> int:
+        return self._count // (self._batch_size * self.num_replicas) * self._batch_size
 
 
 def _as_is(batch: Any) -> Any:
@@ -114,6 +153,7 @@ class SkeletonDataModule(pl.LightningDataModule):
         self.root, self.protocol, self.stream = root, protocol, stream
         self.batch_size, self.eval_batch_size, self.resident, self.seed = batch_size, eval_batch_size, resident, seed
         self._frames: Tensor | None = None
+        self._resident: dict[torch.device, Tensor] = {}
 
     @property
     def layout(self) -> Any:
@@ -153,7 +193,8 @@ class SkeletonDataModule(pl.LightningDataModule):
             DataError: The archive is missing or damaged.
             UsageError: It has no such protocol, or the training set is smaller than a batch.
         """
-        self.archive = Archive.open(self.root)
+        if not hasattr(self, "archive"):
+            self.archive = Archive.open(self.root)
         self.train_rows, self.test_rows = self.archive.split(self.protocol)
         world = self.trainer.world_size if self.trainer is not None else 1
         if stage == "fit" and self.num_samples < self.batch_size * world:
@@ -162,25 +203,47 @@ class SkeletonDataModule(pl.LightningDataModule):
                 f"'{self.protocol}' in {self.root} has only {self.num_samples} sequences: lower batch_size"
             )
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
-        if self._frames is None and self._fits(device):
-            self._frames = torch.from_numpy(np.array(self.archive.frames)).to(device)
+        if device not in self._resident and self._fits(device):
+            self._resident[device] = torch.from_numpy(np.array(self.archive.frames)).to(device)
+        self._frames = self._resident.get(device, self._frames)
         # Batches are gathered by index in well under a millisecond; workers would only copy them.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+
+    def share_archive(self, other: SkeletonDataModule) -> None:
+        """Read the archive that `other` has open and its copy on the GPU, so that several models need them once.
+
+        Raises:
+            DataError: The archive cannot be opened.
+            UsageError: The two read different folders.
+        """
+        if Path(self.root).resolve() != Path(other.root).resolve():
+            raise UsageError(f"{self.root} and {other.root} are different archives: they cannot be shared")
+        if not hasattr(other, "archive"):
+            other.archive = Archive.open(other.root)
+        self.archive, self._resident = other.archive, other._resident
 
     def _fits(self, device: torch.device) -> bool:
         if device.type != "cuda" or self.resident is False:
             return False
         free, _ = torch.cuda.mem_get_info(device)
-        return self.resident is True or self.archive.frames.nbytes <= _RESIDENT_SHARE * free
+        needed = self.archive.frames.nbytes
+        if self.resident is True and needed > free:
+            raise UsageError(
+                f"data.resident is true, but the archive in {self.root} takes {needed / 2**30:.2f} GiB and {device} "
+                f"has {free / 2**30:.2f} GiB free: set it to auto or false"
+            )
+        return self.resident is True or needed <= _RESIDENT_SHARE * free
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory that the archive takes on the GPU; 0 where it is read from its file."""
+        return 0 if self._frames is None else self._frames.nbytes
 
     def train_dataloader(self) -> DataLoader[SkeletonBatch]:
         """Shuffled training batches; the order follows from seed and epoch alone, incomplete batches are dropped."""
         dataset = ArchiveRows(self.archive, self.train_rows, self._frames)
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
-        # In one process too: its order is drawn from its own generator, and Lightning tells it the epoch.
-        sampler: DistributedSampler[SkeletonBatch] = DistributedSampler(
-            dataset, num_replicas=world, rank=rank, shuffle=True, seed=self.seed
-        )
+        sampler = TrainingOrder(dataset, self.batch_size, world, rank, self.seed)
         return DataLoader(
             dataset, batch_size=self.batch_size, sampler=sampler, drop_last=True, collate_fn=_as_is, num_workers=0
         )

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
 
 from prosl_lightning.encoders.projected import check_dropout, check_sizes
 from prosl_lightning.errors import UsageError
@@ -183,16 +184,42 @@ class _Branch(nn.Module):
         levels = [self.embedding(tokens)]
         for _ in range(1, self.granularity):
             levels.append(self.downsampling(levels[-1]))
-        return torch.stack([encoded.amax(dim=1) for encoded in self._encode(levels)], dim=1)
+        encode = self._encode_packed if self._packs(tokens.device) else self._encode_apart
+        return torch.stack([encoded.amax(dim=0) for encoded in encode(levels)], dim=1)
 
-    def _encode(self, levels: list[Tensor]) -> list[Tensor]:
-        """Run the sequence encoder over the tokens of each level, (N, L, H) each.
+    def _packs(self, device: torch.device) -> bool:
+        """Whether all levels go through the sequence encoder in one call: recurrent ones on a GPU.
 
-        One call per level: on the CPU a packed sequence misses the fast kernel and is slower. A path that packs all
-        levels into one call, which saves launches on a GPU, belongs here.
+        There a call waits for its longest sequence, whatever else runs beside it. On the CPU a packed sequence misses
+        the fast kernel.
         """
+        return device.type == "cuda" and isinstance(self.sequence, nn.RNNBase)
+
+    def _encode_apart(self, levels: list[Tensor]) -> list[Tensor]:
+        """Run the sequence encoder over each level, (N, L, H) each, in a call of its own; (L, N, H) each."""
         outputs = [self.sequence(level) for level in levels]
-        return [output[0] if isinstance(output, tuple) else output for output in outputs]
+        return [(output[0] if isinstance(output, tuple) else output).transpose(0, 1) for output in outputs]
+
+    def _encode_packed(self, levels: list[Tensor]) -> list[Tensor]:
+        """The same in one call of a recurrent encoder.
+
+        A packed sequence holds, token by token, the rows of all sequences that are long enough, the longest first.
+        Levels are in that order already, and their lengths are known beforehand, so nothing is read from the device.
+        Splits and stacks are used throughout, as their gradients are single copies.
+        """
+        count = len(levels)
+        lengths = [level.shape[1] for level in levels]
+        # From one level's end to the next longer one's all longer levels are present: spans[i] tokens of count - i.
+        spans = [length - shorter for shorter, length in zip([0, *lengths[:0:-1]], lengths[::-1], strict=True)]
+        parts = [level.transpose(0, 1).split(spans[: count - g]) for g, level in enumerate(levels)]
+        blocks = [torch.stack([parts[g][i] for g in range(count - i)], dim=1) for i in range(count)]
+        sizes = [(count - i) * len(levels[0]) for i, span in enumerate(spans) for _ in range(span)]
+        packed = PackedSequence(torch.cat([block.flatten(0, 2) for block in blocks]), torch.tensor(sizes))
+        data = self.sequence(packed)[0].data.split(
+            [span * (count - i) * len(levels[0]) for i, span in enumerate(spans)]
+        )
+        rows = [part.unflatten(0, (spans[i], count - i, -1)).unbind(1) for i, part in enumerate(data)]
+        return [torch.cat([rows[i][g] for i in range(count - g)]) for g in range(count)]
 
 
 class _Downsampling(nn.Module):

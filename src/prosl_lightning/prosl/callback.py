@@ -10,10 +10,11 @@ from torch import Tensor
 from prosl_lightning._lightning import pl
 from prosl_lightning.data.batch import SkeletonBatch
 from prosl_lightning.prosl.diagnostics import codebook_metrics
-from prosl_lightning.prosl.extract import extract, iterate
+from prosl_lightning.prosl.distributed import all_reduce_sum, collect_rows, make_identical
+from prosl_lightning.prosl.extract import divide, extract_share, iterate
 from prosl_lightning.prosl.importance import joint_importance
-from prosl_lightning.prosl.kmeans import Backend, Clustering, kmeans
-from prosl_lightning.prosl.losses import mean_cosine
+from prosl_lightning.prosl.kmeans import Backend, Clustering, check_faiss, kmeans
+from prosl_lightning.prosl.losses import mean_cosine_of_sum
 from prosl_lightning.prosl.module import ProSLModule
 from prosl_lightning.seeds import derive_seed, generator
 
@@ -30,12 +31,17 @@ class CodebookCallback(pl.Callback):
     training.
 
     Args:
-        backend: k-means backend, `auto` (FAISS where installed), `faiss` or `torch`.
+        backend: k-means backend, `auto` (FAISS where installed and in one process, else torch), `faiss` or `torch`.
     """
 
     def __init__(self, backend: Backend = "auto") -> None:
         self.backend: Backend = backend
         self._metrics: dict[str, float] = {}
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse a backend that cannot be used now, and not after the warm-up."""
+        if self.backend == "faiss":
+            check_faiss(trainer.world_size > 1)
 
     def state_dict(self) -> dict[str, Any]:
         """What is still to be logged about the codebook that the checkpoint holds."""
@@ -53,7 +59,8 @@ class CodebookCallback(pl.Callback):
             self.build(trainer, pl_module, trainer.current_epoch)
         if self._metrics:
             named = {f"codebook/{name}": value for name, value in self._metrics.items()}
-            pl_module.log_dict(named, on_step=False, on_epoch=True, rank_zero_only=True)
+            pl_module.epoch_metrics |= named
+            pl_module.log_dict(named, on_step=False, on_epoch=True, logger=False, rank_zero_only=True)
             self._metrics = {}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -71,23 +78,25 @@ class CodebookCallback(pl.Callback):
         seed = derive_seed(module.hparams["seed"], epoch)
         was_training = module.training
         module.eval()
-        features, classes = extract(
+        make_identical(module.key_encoder)  # statistics of batch normalisation are each process's own after a step
+        share = extract_share(
             module, datamodule.feature_dataloader(), lambda batch: module.key_features(module.prepare(batch)),
             datamodule.num_samples,
         )  # fmt: skip
         codebook, num_clusters = module.codebook, module.hparams["num_clusters"]
-        previous = codebook.assignment if codebook.is_built else None
-        start = codebook.centroids if codebook.is_built else None
-        found = self.cluster(features, classes, num_clusters, start, seed)
-        centroids, assignment = trainer.strategy.broadcast((found.centroids.cpu(), found.assignment.cpu()))
-        codebook.update(centroids.to(features.device), assignment.to(features.device))
+        previous = codebook.assignment.clone() if codebook.is_built else None
+        start = codebook.centroids.clone() if codebook.is_built else None
+        found = self.cluster(share.features, share.labels, num_clusters, start, seed)
+        assignment = collect_rows(share.rows, found.assignment, datamodule.num_samples)
+        classes = collect_rows(share.rows, share.labels, datamodule.num_samples)
         needed = module.hparams["third_branch"] == "semantic"
-        importance = self._importance(module, datamodule, seed) if needed else features.new_zeros(0)
-        codebook.importance = importance.to(codebook.centroids)
+        importance = self._importance(module, datamodule, seed) if needed else share.features.new_zeros(0)
+        codebook.update(found.centroids, assignment, importance)
         codebook.epoch.fill_(epoch)
         module.train(was_training)
         metrics = codebook_metrics(codebook.assignment, num_clusters, previous=previous, classes=classes)
-        metrics["mean_cosine"] = float(mean_cosine(features))
+        total = all_reduce_sum(share.features.sum(dim=0))
+        metrics["mean_cosine"] = float(mean_cosine_of_sum(total, datamodule.num_samples))
         metrics["own_centroid_cosine"] = found.mean_cosine
         self._metrics = metrics
 
@@ -96,6 +105,9 @@ class CodebookCallback(pl.Callback):
     ) -> Clustering:
         """Find the codebook; override it to bring clusters of your own.
 
+        Of several processes each is given its part of the training set and returns that part's assignment; the
+        centroids must be the same in all.
+
         Args:
             features: Key features of the training set, (N, P), of unit length.
             classes: Their true classes, (N,) int64, -1 where unknown. Not used here: for controls in experiments.
@@ -103,21 +115,27 @@ class CodebookCallback(pl.Callback):
             start: Centroids of the codebook before, (k, P); None at the first build.
             seed: Of this build.
         """
-        return kmeans(features, num_clusters, seed=seed, start=start, backend=self.backend)
+        return kmeans(features, num_clusters, seed=seed, start=start, backend=self.backend, divided=True)
 
     @staticmethod
     def _importance(module: ProSLModule, datamodule: object, seed: int) -> Tensor:
         """Semantic coefficients: the mean over a random part of the training set (V,), or every sample's (N, V)."""
         options = module.hparams
         count = datamodule.num_samples  # type: ignore[attr-defined]
-        per_sample = options["importance"] == "sample"
-        wanted = torch.ones(count, dtype=torch.bool)
-        if not per_sample and options["importance_samples"] < count:
-            wanted[torch.randperm(count, generator=generator("cpu", seed))[options["importance_samples"] :]] = False
-        table = torch.zeros(count, module.layout.num_joints, device=module.device)
-        for batch in iterate(module, datamodule.feature_dataloader()):  # type: ignore[attr-defined]
-            rows = wanted[batch.index.cpu()].nonzero().squeeze(1).to(module.device)
-            for chosen in rows.split(_IMPORTANCE_CHUNK) if len(rows) else ():
-                part = SkeletonBatch(*(field[chosen] for field in batch))
-                table[part.index] = joint_importance(module.key_features, module.prepare(part))
-        return table if per_sample else table[wanted.to(table.device)].mean(dim=0)
+        chosen = torch.arange(count)
+        if options["importance"] == "dataset" and options["importance_samples"] < count:
+            draw = generator("cpu", seed)
+            chosen = torch.randperm(count, generator=draw)[: options["importance_samples"]].sort().values
+        wanted = torch.zeros(count, dtype=torch.bool).index_fill_(0, chosen, True)
+        found, rows = [], []
+        for batch in iterate(module, divide(datamodule.feature_dataloader())):  # type: ignore[attr-defined]
+            positions = wanted[batch.index.cpu()].nonzero().squeeze(1).to(module.device)
+            for few in positions.split(_IMPORTANCE_CHUNK) if len(positions) else ():
+                part = SkeletonBatch(*(field[few] for field in batch))
+                found.append(joint_importance(module.key_features, module.prepare(part)))
+                rows.append(part.index)
+        nothing = torch.zeros(0, module.layout.num_joints, device=module.device)
+        own = torch.cat([nothing, *found])
+        places = torch.searchsorted(chosen.to(own.device), torch.cat([chosen[:0].to(own.device), *rows]))
+        table = collect_rows(places, own, len(chosen))
+        return table if options["importance"] == "sample" else table.mean(dim=0)

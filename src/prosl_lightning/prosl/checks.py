@@ -80,15 +80,16 @@ def check_fit(module: ProSLModule) -> None:
         DataError: Layout or number of bodies differ.
     """
     check_precision(module.trainer.precision)
-    check_data(module, getattr(module.trainer, "datamodule", None))
+    check_data(module, getattr(module.trainer, "datamodule", None), module.trainer.world_size)
 
 
-def check_data(module: ProSLModule, datamodule: Any) -> None:
+def check_data(module: ProSLModule, datamodule: Any, world_size: int = 1) -> None:
     """Refuse data that the module was not built for.
 
     Args:
         module: The module that is about to be trained.
         datamodule: The trainer's data module, or None where it was given plain loaders.
+        world_size: Number of processes, each of which brings a batch of the data module's size.
 
     Raises:
         UsageError: Codebook building is impossible, or an option contradicts the data.
@@ -116,9 +117,11 @@ def check_data(module: ProSLModule, datamodule: Any) -> None:
         if value is not None and value != options[name]:
             raise DataError(f"the model was built for {name}={options[name]}, the data module has {name}={value}")
     batch_size = getattr(datamodule, "batch_size", None)
-    if batch_size is not None and batch_size > options["bank_size"]:
+    if batch_size is not None and batch_size * world_size > options["bank_size"]:
+        processes = f" on {world_size} processes" if world_size > 1 else ""
         raise UsageError(
-            f"batch_size is {batch_size}, more than bank_size {options['bank_size']}: lower one, raise the other"
+            f"batch_size is {batch_size}{processes}, more than bank_size {options['bank_size']}: lower one, raise the "
+            "other"
         )
 
 
@@ -156,20 +159,6 @@ def check_batch(batch: Any) -> None:
         raise DataError(
             f"the data loader yields {type(batch).__name__}; ProSLModule takes SkeletonBatch(joints, length, index, "
             "label)"
-        )
-
-
-def check_finite(means: Mapping[str, float], epoch: int) -> None:
-    """Stop a run that has diverged.
-
-    Raises:
-        DataError: The mean loss of an epoch is not finite.
-    """
-    if not math.isfinite(means["loss"]):
-        terms = ", ".join(name for name, value in means.items() if not math.isfinite(value))
-        raise DataError(
-            f"the loss is not finite in epoch {epoch} ({terms}): lower the learning rate, go on from a "
-            "checkpoint before"
         )
 
 

@@ -46,10 +46,22 @@ class SemanticCodebook(nn.Module):
         return self.centroids.shape[0] > 0
 
     @torch.no_grad()
-    def update(self, centroids: Tensor, assignment: Tensor) -> None:
-        """Replace the centroids (k, D) and the labels (num_samples,)."""
-        self.centroids = F.normalize(centroids.to(self.centroids), dim=1)
-        self.assignment = assignment.to(self.assignment)
+    def update(self, centroids: Tensor, assignment: Tensor, importance: Tensor | None = None) -> None:
+        """Replace the centroids (k, D), the labels (num_samples,) and, where given, the joint importance.
+
+        Buffers whose shape stays are written in place and keep their address, as CUDA graphs want it.
+        """
+        self._store("centroids", F.normalize(centroids.to(self.centroids), dim=1))
+        self._store("assignment", assignment)
+        if importance is not None:
+            self._store("importance", importance)
+
+    def _store(self, name: str, value: Tensor) -> None:
+        buffer = getattr(self, name)
+        if buffer.shape == value.shape:
+            buffer.copy_(value)
+        else:
+            setattr(self, name, value.to(buffer, copy=True))
 
     def labels_of(self, index: Tensor) -> Tensor:
         """Semantic labels of training rows `index`, any shape; -1 stays -1.

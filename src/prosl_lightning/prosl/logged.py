@@ -5,18 +5,29 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from prosl_lightning._lightning import pl
-from prosl_lightning.prosl.checks import check_finite, empty_confident_set_cause
-from prosl_lightning.prosl.training_log import TrainingLog
+from prosl_lightning.errors import DataError
+from prosl_lightning.prosl.checks import empty_confident_set_cause
+from prosl_lightning.prosl.divergence import divergence_error, is_finite
+from prosl_lightning.prosl.training_log import MOST_PENDING, Divergence, TrainingLog
+
+# With a loss scaler a step that overflows is left out by design; so many in a row are no accident.
+_PATIENCE_SCALED = 20
 
 
 class LoggedModule(pl.LightningModule):
-    """Logs `train/` every `log_every_n_steps` steps and means under `epoch/`, and stops a run that has diverged."""
+    """Logs `train/` every `log_every_n_steps` steps and means under `epoch/`, and stops a run that has diverged.
+
+    Attributes:
+        epoch_metrics: What others want logged beside the epoch's means, by full name; emptied when it is.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.epoch_metrics: dict[str, float] = {}
         self._training_log = TrainingLog()
         self._epoch_means: dict[str, float] = {}
         self._warned, self._logged_step = False, -1
@@ -25,40 +36,88 @@ class LoggedModule(pl.LightningModule):
         """Start the epoch's clock and metrics."""
         self._training_log.start()
 
-    def log_step(self, metrics: dict[str, Tensor], num_samples: int) -> None:
+    def log_step(self, metrics: dict[str, Tensor], index: Tensor) -> None:
         """Add a step's scalars to the epoch's means, and log them where it is time.
+
+        Whether the loss is finite is checked in every step on the CPU, and on a GPU where values are read back anyway:
+        in logged steps and at the epoch's end.
 
         Args:
             metrics: Scalars by name, `loss` among them; all steps of an epoch bring the same names.
-            num_samples: Training sequences of the step.
+            index: Training rows of the batch, (N,).
+
+        Raises:
+            DataError: The loss was not finite; names the samples and where the state was saved.
         """
-        values = self._training_log.add(metrics, num_samples)
-        step, every = self.global_step, getattr(self.trainer, "log_every_n_steps", 0)
+        log, trainer = self._training_log, self.trainer
+        step, every = self.global_step, getattr(trainer, "log_every_n_steps", 0)
+        log.add(step, metrics, index)
         # With accumulated gradients several batches share a step; the first of them is logged.
-        if not every or (step + 1) % every or step == self._logged_step:
+        due = bool(every) and not (step + 1) % every and step != self._logged_step
+        free = index.device.type == "cpu" and trainer.world_size == 1
+        if due or free or len(log) >= MOST_PENDING:
+            self._read_log()
+        if not due:
             return
         self._logged_step = step
-        named = dict(zip((f"train/{name}" for name in metrics), values.tolist(), strict=True))
+        named = {f"train/{name}": value for name, value in self._mean_of_all(log.latest).items()}
         self.log("loss", named["train/loss"], prog_bar=True, logger=False)
-        named["train/learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        named["train/learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         for logger in self.loggers:
             logger.log_metrics(named, step=step)
+
+    @property
+    def latest_loss(self) -> float:
+        """The loss that was read back last; asking for it never waits for the device."""
+        return self._training_log.latest.get("loss", 0.0)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Close the epoch's metrics after its last batch: callbacks at the epoch's end would count as its time."""
         if self.trainer.is_last_batch:  # not met where max_steps ends an epoch early
-            self._epoch_means = self._training_log.finish()
+            self._close_epoch()
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means, its stage and speed; warn when no sample was confident."""
-        means, self._epoch_means = self._epoch_means or self._training_log.finish(), {}
+        if not self._epoch_means:
+            self._close_epoch()
+        means, self._epoch_means = self._epoch_means, {}
         if not means:
             return
-        check_finite(means, self.current_epoch)
         if means.get("confident_share_query") == 0 and not self._warned:
             self._warned = True
             warnings.warn(empty_confident_set_cause(self), stacklevel=2)  # type: ignore[arg-type]
-        self.log("stage", 2.0 if self.stage == "semantic" else 1.0, prog_bar=True, rank_zero_only=True)
-        rate = means.pop("samples_per_second") * self.trainer.world_size
-        self.log("epoch/samples_per_second", rate, rank_zero_only=True)
-        self.log_dict({f"epoch/{name}": value for name, value in means.items()}, sync_dist=True)
+        means["samples_per_second"] *= self.trainer.world_size  # the same on average, so the mean is the sum
+        named = {f"epoch/{name}": value for name, value in self._mean_of_all(means).items()}
+        stage = 2.0 if self.stage == "semantic" else 1.0
+        self.log("stage", stage, prog_bar=True, logger=False, rank_zero_only=True)
+        self.log_dict(named, logger=False, rank_zero_only=True)  # for callbacks that watch a metric
+        # Lightning logs an epoch after its checkpoint is written; a run killed in between would lose the epoch's line.
+        row, self.epoch_metrics = named | self.epoch_metrics | {"stage": stage, "epoch": self.current_epoch}, {}
+        for logger in self.loggers:
+            logger.log_metrics(row, step=self.global_step - 1)
+
+    def _mean_of_all(self, means: dict[str, float]) -> dict[str, float]:
+        """Means over all processes; every process must ask, with the same names."""
+        if self.trainer.world_size == 1:
+            return means
+        values = torch.tensor(list(means.values()), device=self.device)
+        return dict(zip(means, self.trainer.strategy.reduce(values, reduce_op="mean").tolist(), strict=True))
+
+    def _close_epoch(self) -> None:
+        self._read_log()
+        # A last update may have broken the weights after a finite loss; the checkpoint must not hold them.
+        self._stop_where(None if is_finite(self.parameters()) else self._training_log.last_batch())
+        self._epoch_means = self._training_log.finish()
+
+    def _read_log(self) -> None:
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        self._stop_where(self._training_log.read(_PATIENCE_SCALED if scaled else 1))
+
+    def _stop_where(self, found: Divergence | None) -> None:
+        """Stop every process where one has found a loss that is not finite; all ask at the same steps."""
+        several = self.trainer.world_size > 1
+        anywhere = self.trainer.strategy.reduce_boolean_decision(found is not None, all=False) if several else False
+        if found is not None:
+            raise divergence_error(self, found)
+        if anywhere:
+            raise DataError(f"another process has diverged in epoch {self.current_epoch}; its message says more")

@@ -128,7 +128,11 @@ def chained_loss(teacher: Tensor, student: Tensor, positive: Tensor, memory: Ten
 
 def mean_cosine(features: Tensor) -> Tensor:
     """Mean cosine between different rows of unit features (N, D), a scalar; near 1 it is a sign of collapse."""
-    count = features.shape[0]
+    return mean_cosine_of_sum(features.sum(dim=0), len(features))
+
+
+def mean_cosine_of_sum(total: Tensor, count: int) -> Tensor:
+    """:func:`mean_cosine` of `count` unit features whose sum is `total` (D,)."""
     if count < 2:
-        return features.new_tensor(torch.nan)
-    return (features.sum(dim=0).square().sum() - count) / (count * (count - 1))
+        return total.new_tensor(torch.nan)
+    return (total.square().sum() - count) / (count * (count - 1))

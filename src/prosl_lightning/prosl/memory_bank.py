@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +14,24 @@ from prosl_lightning.errors import UsageError
 BankWrap = Literal["full", "reference"]
 
 
+class BankRows(NamedTuple):
+    """What a memory bank holds at one moment.
+
+    Attributes:
+        features: (rows, D), unit length.
+        index: Training row each came from, (rows,) int64; -1 for the initial noise.
+    """
+
+    features: Tensor
+    index: Tensor  # type: ignore[assignment]
+
+
 class MemoryBank(nn.Module):
     """First-in, first-out store of unit features; all its state is persistent, so checkpoints carry it.
 
     Features start as random unit vectors. `index` names the training sample of each row, -1 for the initial noise:
-    semantic labels are looked up when they are used and so are always those of the current codebook.
+    semantic labels are looked up when they are used and so are always those of the current codebook. All three buffers
+    are written in place and keep their addresses, as CUDA graphs want it.
 
     Args:
         size: Number of samples the bank remembers, K.
@@ -47,7 +60,12 @@ class MemoryBank(nn.Module):
 
     def forget_samples(self) -> None:
         """Keep the features as noise that belongs to no sample: they are of another run's training set."""
-        self.index = torch.full_like(self.index, -1)
+        self.index.fill_(-1)
+
+    @torch.no_grad()
+    def snapshot(self) -> BankRows:
+        """A copy of what is stored now: the losses of a step need it for their gradient after the step's enqueue."""
+        return BankRows(self.features.clone(), self.index.clone())
 
     @torch.no_grad()
     def enqueue(self, features: Tensor, index: Tensor) -> None:
@@ -67,10 +85,9 @@ class MemoryBank(nn.Module):
                 "lower the batch size or raise bank_size"
             )
         where = (self.pointer + torch.arange(len(rows), device=rows.device)) % len(self.features)
-        # A new tensor, because the losses of this step still need the old one for their gradient.
-        self.features = self.features.index_copy(0, where, rows.to(self.features.dtype))
-        self.index = self.index.index_copy(0, where, index.repeat_interleave(len(rows) // len(index)))
-        self.pointer = (self.pointer + len(rows)) % self._wrap
+        self.features.index_copy_(0, where, rows.to(self.features.dtype))
+        self.index.index_copy_(0, where, index.repeat_interleave(len(rows) // len(index)))
+        self.pointer.add_(len(rows)).remainder_(self._wrap)
 
 
 def build_banks(

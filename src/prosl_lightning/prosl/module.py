@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -16,21 +15,29 @@ from prosl_lightning.allocator import keep_freed_memory
 from prosl_lightning.bases import ViewOptions, build_base
 from prosl_lightning.data.batch import SkeletonBatch
 from prosl_lightning.prosl.branches import Projections, has_batch_norm, project_branches, unit_projections
-from prosl_lightning.prosl.checks import RELATIVE_THRESHOLD, check_batch, check_codebook, check_fit, check_options
+from prosl_lightning.prosl.checks import RELATIVE_THRESHOLD, check_codebook, check_fit, check_options
 from prosl_lightning.prosl.codebook import SemanticCodebook
-from prosl_lightning.prosl.importance import masking_weights
+from prosl_lightning.prosl.distributed import (
+    EndTogether,
+    all_reduce_sum,
+    gather,
+    gather_samples,
+    leave_to_module,
+    make_identical,
+    prepare,
+    world_size,
+)
 from prosl_lightning.prosl.initialise import load_initial_weights
-from prosl_lightning.prosl.logged import LoggedModule
-from prosl_lightning.prosl.losses import KLDirection, mean_cosine
+from prosl_lightning.prosl.losses import KLDirection, mean_cosine_of_sum
 from prosl_lightning.prosl.memory_bank import BankWrap, build_banks
 from prosl_lightning.prosl.objective import Objective
 from prosl_lightning.prosl.optimisation import follow_options, sgd_with_milestones
-from prosl_lightning.seeds import generator, seeded
+from prosl_lightning.prosl.step import SteppedModule
 from prosl_lightning.skeleton import SkeletonLayout
-from prosl_lightning.views import centre_view, draw_joints, mask_frames, mask_joints, to_stream
+from prosl_lightning.views import centre_view
 
 
-class ProSLModule(LoggedModule):
+class ProSLModule(SteppedModule):
     """Progressive semantic learning (Qin et al., Machine Learning, 2025) on top of a contrastive base method.
 
     Up to `semantic_start` the encoder learns by contrast: L_CL + L_KL (Eq. 11). From then on a codebook of semantic
@@ -73,6 +80,8 @@ class ProSLModule(LoggedModule):
         milestones: Epochs at which the learning rate is divided by ten.
         init_from: Checkpoint, the public HiCo code's or our own, to take the encoder's weights from.
         seed: Of every random draw in training; the initial weights come from torch's global generator.
+        cuda_graph: Whether each training step is one CUDA graph, which frees it of the host. Manual optimisation, one
+            GPU; results are those of an ordinary step.
 
     Raises:
         UsageError: An option is out of range or names something unknown.
@@ -111,6 +120,7 @@ class ProSLModule(LoggedModule):
         milestones: tuple[int, ...] = (350,),
         init_from: str | None = None,
         seed: int = 0,
+        cuda_graph: bool = False,
     ) -> None:
         super().__init__()
         self.layout = SkeletonLayout.of(layout)
@@ -152,9 +162,6 @@ class ProSLModule(LoggedModule):
         """The fixed view used to judge an encoder: centre crop of 95 %, resized, in the module's stream."""
         return self._stream(centre_view(batch.joints, batch.length, self.hparams["num_frames"]))
 
-    def _stream(self, view: Tensor) -> Tensor:
-        return to_stream(view, self.hparams["stream"], self.layout.parents)
-
     def embed(self, batch: SkeletonBatch) -> Tensor:
         """Downstream features (N, D) of a batch of sequences, not normalised."""
         return self.query_encoder(self.prepare(batch))
@@ -164,53 +171,6 @@ class ProSLModule(LoggedModule):
         return F.normalize(self.key_encoder.project(joints)[self.base.semantic], dim=-1)
 
     # --------------------------------------------------------------------------------------------------- one step
-
-    @property
-    def stage(self) -> Literal["contrast", "semantic"]:
-        """Stage of the current epoch: `contrast` (Eq. 11) or `semantic` (Eq. 12)."""
-        return "semantic" if self.is_semantic_epoch(self.current_epoch) and self.codebook.is_built else "contrast"
-
-    def is_semantic_epoch(self, epoch: int) -> bool:
-        """Whether epoch number `epoch` (0-based) is steered by the codebook."""
-        return bool(self.hparams["semantic"]) and epoch >= self.hparams["semantic_start"]
-
-    def training_step(self, batch: SkeletonBatch, batch_idx: int) -> Tensor:
-        """Views, three branches, loss and enqueue of one batch.
-
-        Returns:
-            The total loss, Eq. 11 or Eq. 12.
-
-        Raises:
-            DataError: The batch is not a :class:`SkeletonBatch`.
-        """
-        check_batch(batch)
-        seeds = (self.hparams["seed"], self.current_epoch, batch_idx, self.global_rank)
-        draw = generator(batch.joints.device, *seeds)
-        views, stronger = self.draw_views(batch, draw), self.draw_stronger_views(batch, draw)
-        has_dropout = getattr(self.query_encoder, "has_dropout", True)
-        with seeded(self.device, *seeds) if has_dropout else nullcontext():
-            metrics = self.losses(*views, batch.index, stronger)
-        self.log_step(metrics, len(batch.index))
-        return metrics["loss"]
-
-    def draw_views(self, batch: SkeletonBatch, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Independent query, key and (where there is a third branch) semantic views, (N, C, F, V, M) each."""
-        query, key = (self._stream(self.contrastive_view(batch.joints, batch.length, draw)) for _ in range(2))
-        if not self.hparams["semantic"] or self.hparams["third_branch"] == "none":
-            return query, key, None
-        semantic = self._stream(self.semantic_view(batch.joints, batch.length, draw))
-        by_importance = self.stage == "semantic" and self.hparams["third_branch"] == "semantic"
-        importance = self.codebook.importance if by_importance else None
-        weights = masking_weights(importance, self.layout.num_joints, batch.index)
-        joints = draw_joints(weights, self.masked_joints, len(batch.index), draw)
-        return query, key, mask_joints(semantic, joints)
-
-    def draw_stronger_views(self, batch: SkeletonBatch, draw: torch.Generator) -> list[Tensor]:
-        """The base method's chain of stronger views, (N, C, F, V, M) each; most methods have none."""
-        return [
-            mask_frames(self._stream(view(batch.joints, batch.length, draw)), masked_joints, draw)
-            for view, masked_joints in self.stronger_views
-        ]
 
     def losses(
         self,
@@ -223,7 +183,8 @@ class ProSLModule(LoggedModule):
         """Run the branches on given views, update the key encoder and the banks, and return the losses.
 
         The order is the public HiCo code's: query forward, moving average, key forward, losses against the banks as
-        they were, enqueue.
+        they were, enqueue. Of several processes each has its part of the batch, and the banks take the keys of all,
+        those of rank 0 first: what one process does with the parts concatenated.
 
         Args:
             query_view: (N, C, T, V, M).
@@ -242,38 +203,45 @@ class ProSLModule(LoggedModule):
             self._update_average(list(self.key_encoder.parameters()), list(self.query_encoder.parameters()), None)
             key = unit_projections(self.key_encoder, key_view)
         codebook = self.codebook if self.stage == "semantic" else None
+        banks = {name: bank.snapshot() for name, bank in self.banks.items()}  # the enqueue below writes in place
         with torch.autocast(index.device.type, enabled=False):  # logits of mixed precision are too coarse
-            metrics = self.objective.contrast(query, key, self.banks, codebook, index)
-            metrics |= self.objective.chain(query, others, key, self.banks)
+            metrics = self.objective.contrast(query, key, banks, codebook, index)
+            metrics |= self.objective.chain(query, others, key, banks)
             total = torch.stack(list(metrics.values())).sum()
             metrics["contrast"] = total
             if semantic is not None or codebook is not None:
-                extra, observed = self.objective.semantic(query, semantic, self.banks, codebook, index)
+                extra, observed = self.objective.semantic(query, semantic, banks, codebook, index)
                 total = total + torch.stack(list(extra.values())).sum()
                 metrics |= extra | observed
-        metrics["mean_cosine"] = mean_cosine(query[self.base.semantic].detach())
+        own = query[self.base.semantic].detach()
+        metrics["mean_cosine"] = mean_cosine_of_sum(all_reduce_sum(own.sum(dim=0)), len(own) * world_size())
+        keys, index = gather_samples({name: key[name] for name in self.banks}), gather(index)
         for name, bank in self.banks.items():
-            bank.enqueue(key[name], index)
+            bank.enqueue(keys[name], index)
         return {"loss": total} | metrics
 
     # ------------------------------------------------------------------------------------------------ Lightning hooks
 
     def configure_optimizers(self) -> Any:
         """SGD with momentum; the learning rate is divided by ten at each milestone."""
-        return sgd_with_milestones(self.query_encoder.parameters(), self.hparams)
+        return sgd_with_milestones(self.query_encoder.parameters(), self.hparams, whole_step=self.hparams["cuda_graph"])
 
     def configure_callbacks(self) -> Any:
-        """The codebook callback, unless the trainer has one of the user's."""
+        """The codebook callback, unless the trainer has one of the user's, and the end of all processes at a fault."""
         from prosl_lightning.prosl.callback import CodebookCallback
 
         present = any(isinstance(callback, CodebookCallback) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
-        return [] if present or not self.hparams["semantic"] else [CodebookCallback()]
+        own = [] if present or not self.hparams["semantic"] else [CodebookCallback()]
+        return [*own, EndTogether()]
 
     def setup(self, stage: str) -> None:
         """Check that the data fit and, in a fresh run, take over the weights of `init_from`."""
         if stage != "fit":
             return
         check_fit(self)
+        prepare(self.trainer)
+        super().setup(stage)
+        leave_to_module(self, "banks", "codebook")
         if self.trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
         # A resumed run gets all of this from the checkpoint; the file it once started from may be gone.
@@ -285,8 +253,9 @@ class ProSLModule(LoggedModule):
                 load_initial_weights(self, self.hparams["init_from"])
 
     def on_fit_start(self) -> None:
-        """Check that a restored codebook belongs to these data."""
+        """Check that a restored codebook belongs to these data, and start from the same state in every process."""
         check_codebook(self, getattr(self.trainer, "datamodule", None))
+        make_identical(self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the recipe of the data beside the weights, so that evaluation needs only the checkpoint."""

@@ -11,14 +11,16 @@ from torch import Tensor
 from prosl_lightning.bases import BaseMethod
 from prosl_lightning.prosl.branches import Projections
 from prosl_lightning.prosl.codebook import SemanticCodebook
+from prosl_lightning.prosl.distributed import all_reduce_sum, world_size
 from prosl_lightning.prosl.losses import (
     KLDirection,
+    SemanticLoss,
     branch_kl_loss,
     chained_loss,
     contrastive_loss,
     semantic_loss,
 )
-from prosl_lightning.prosl.memory_bank import MemoryBank
+from prosl_lightning.prosl.memory_bank import BankRows
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Objective:
         self,
         query: Projections,
         key: Projections,
-        banks: Mapping[str, MemoryBank],
+        banks: Mapping[str, BankRows],
         codebook: SemanticCodebook | None,
         index: Tensor,
     ) -> Projections:
@@ -54,7 +56,7 @@ class Objective:
         Args:
             query: Unit projections of the query branch, (N, P) or (N, levels, P) each.
             key: Those of the key branch.
-            banks: Memory banks, each named by the key projection it holds.
+            banks: Contents of the memory banks, each named by the key projection it holds.
             codebook: Excludes same-label negatives; None in the contrast stage.
             index: Training rows of the batch, (N,).
         """
@@ -73,7 +75,7 @@ class Objective:
         query: Projections,
         stronger: Sequence[Projections],
         key: Projections,
-        banks: Mapping[str, MemoryBank],
+        banks: Mapping[str, BankRows],
     ) -> Projections:
         """One scalar per stronger view, weighted: what it learns from the view before it, first of all the query.
 
@@ -94,7 +96,7 @@ class Objective:
         self,
         query: Projections,
         semantic: Projections | None,
-        banks: Mapping[str, MemoryBank],
+        banks: Mapping[str, BankRows],
         codebook: SemanticCodebook | None,
         index: Tensor,
     ) -> tuple[Projections, Projections]:
@@ -126,6 +128,18 @@ class Objective:
             result = semantic_loss(
                 features, codebook.centroids, labels, self.semantic_temperature, self.confidence_threshold
             )
-            losses[f"semantic_{branch}"] = result.loss
+            losses[f"semantic_{branch}"] = _part_of_mean(result)
             observed[f"confident_share_{branch}"] = result.confident.float().mean()
         return losses, observed
+
+
+def _part_of_mean(result: SemanticLoss) -> Tensor:
+    """What a process adds to the mean over the confident samples of all processes, times their number.
+
+    Processes average their gradients, which divides it again. In one process it is the mean itself.
+    """
+    world = world_size()
+    if world == 1:
+        return result.loss
+    own = result.confident.sum()
+    return result.loss * (own * world / all_reduce_sum(own).clamp_min(1))
