@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from prosl_lightning._lightning import pl, submodule
+from prosl_lightning.commands.fit_several import Several, add_options, runs_of, train
 from prosl_lightning.commands.parsing import (
     ShortUsageParser,
     resolve_arguments,
     short_message,
 )
 from prosl_lightning.commands.quiet import silence_lightning
-from prosl_lightning.commands.run_folder import SaveConfig, check_resumable, newest_checkpoint, put_aside
+from prosl_lightning.commands.run_folder import (
+    KEPT,
+    SaveConfig,
+    check_resumable,
+    keep_missed,
+    newest_checkpoint,
+    put_aside,
+)
+from prosl_lightning.commands.stopping import StopCleanly, clean_exits, plugins
 from prosl_lightning.data.archive import Archive
 from prosl_lightning.data.datamodule import SkeletonDataModule
 from prosl_lightning.errors import DataError, MissingExtraError, ProSLError, UsageError
@@ -44,17 +53,31 @@ class _Parser(ShortUsageParser, _cli.LightningArgumentParser):  # type: ignore[n
 
 
 class StageProgressBar(_callbacks.TQDMProgressBar):  # type: ignore[name-defined]
-    """Lightning's progress bar with the name of the stage."""
+    """Lightning's progress bar with the name of the stage, and with the losses of all models side by side.
+
+    Attributes:
+        beside: The models that share the bar, by name; nothing where there is one.
+    """
+
+    beside: Mapping[str, ProSLModule] = {}
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """Lightning's metrics, without the run's version number, and the stage by name."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
+        if self.beside:
+            metrics = {name: module.latest_loss for name, module in self.beside.items()}
         return metrics | {"stage": getattr(pl_module, "stage", "")}
 
 
 class FitCLI(_cli.LightningCLI):  # type: ignore[name-defined]
-    """LightningCLI with fixed classes, whose model takes its skeleton from the archive."""
+    """LightningCLI with fixed classes, whose model takes its skeleton from the archive.
+
+    Attributes:
+        first: False for all but the first of several models side by side: what they share is checked and told once.
+    """
+
+    first = True
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -68,6 +91,13 @@ class FitCLI(_cli.LightningCLI):  # type: ignore[name-defined]
             parser.link_arguments("seed_everything", target, compute_fn=int)
         parser.set_defaults({f"model.{name}": value for name, value in _FROM_ARCHIVE.items()})
         parser.add_argument("--checkpoint_every", type=int, default=50, help="keep a checkpoint every so many epochs")
+        add_options(parser)
+
+    def parse_arguments(self, parser: Any, args: Any) -> None:
+        """Parse; where one command line stands for several runs, leave it with their configurations."""
+        super().parse_arguments(parser, args)
+        if runs := runs_of(self.config.fit, self._parser("fit")):
+            raise Several(runs)
 
     def _parse_ckpt_path(self) -> None:
         """Keep the configuration as given: Lightning would put the checkpoint's over it, command line included."""
@@ -111,7 +141,7 @@ class FitCLI(_cli.LightningCLI):  # type: ignore[name-defined]
         given = options.callbacks or []
         given = given if isinstance(given, list | tuple) else [given]
         save = SaveConfig(self._parser(self.subcommand), self._to_save, root)
-        callbacks: list[Any] = [*given, save]
+        callbacks: list[Any] = [*given, save, StopCleanly()]
 
         def lacks(kind: type) -> bool:
             return not any(isinstance(callback, kind) for callback in given)
@@ -124,23 +154,32 @@ class FitCLI(_cli.LightningCLI):  # type: ignore[name-defined]
             callbacks.append(FigureLogger())
         if lacks(WandbRun) and any(isinstance(logger, _loggers.WandbLogger) for logger in loggers or []):
             callbacks.append(WandbRun())
+        kwargs["plugins"] = plugins(options.plugins)
         return super().instantiate_trainer(logger=loggers, callbacks=callbacks, **kwargs)
+
+    @property
+    def checkpoint(self) -> str | None:
+        """What the run goes on from."""
+        return self.config_init[self.subcommand].get("ckpt_path")
 
     def before_fit(self) -> None:
         """Refuse what cannot work before anything is written, and say what is going to be trained."""
         self.datamodule.setup("fit")
-        if self.trainer.is_global_zero:  # seconds per gigabyte, once before hours of training
+        if self.trainer.is_global_zero and self.first:  # seconds per gigabyte, once before hours of training
             self.datamodule.archive.verify()
         check_data(self.model, self.datamodule)
-        checkpoint = self.config_init[self.subcommand].get("ckpt_path")
+        checkpoint = self.checkpoint
         if self.model.hparams["init_from"] and not checkpoint:
             load_initial_weights(self.model, self.model.hparams["init_from"])
         done = check_resumable(Path(checkpoint), self.model, self.datamodule) if checkpoint else 0
         if self.trainer.is_global_zero:
-            _announce(self.model, self.datamodule, self.trainer)
+            if self.first:
+                _announce(self.model, self.datamodule, self.trainer)
             if not checkpoint:
                 put_aside(Path(self.trainer.default_root_dir))
             else:
+                if Path(checkpoint) == Path(self.trainer.default_root_dir) / "checkpoints" / "last.ckpt":
+                    keep_missed(Path(checkpoint), done, self._get(self.config_init, "checkpoint_every"))
                 print(f"going on from {checkpoint}, {counted(done, 'epoch')} done", flush=True)
 
     def after_fit(self) -> None:
@@ -185,11 +224,33 @@ class _LastCheckpoint(_callbacks.ModelCheckpoint):  # type: ignore[name-defined]
 def _checkpoints(folder: Path, every: int) -> list[Any]:
     """`last.ckpt` after every epoch, and one that is kept every so many epochs."""
     shared = {"dirpath": folder, "save_on_train_epoch_end": True, "enable_version_counter": False}
-    name = {"filename": "epoch-{epoch:04d}", "auto_insert_metric_name": False}
+    name = {"filename": KEPT, "auto_insert_metric_name": False}
     kept = _callbacks.ModelCheckpoint(**shared, **name, every_n_epochs=every, save_top_k=-1)
     return [_LastCheckpoint(**shared, filename="last", every_n_epochs=1), kept]
 
 
+class _BuiltCLI(FitCLI):
+    """One of several runs: built, but trained with the others."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Leave it to `train`."""
+
+
+def _run(kind: type[FitCLI], arguments: dict[str, Any] | None = None) -> FitCLI:
+    return kind(
+        ProSLModule,
+        SkeletonDataModule,
+        args=arguments,
+        seed_everything_default=0,
+        save_config_callback=None,
+        parser_class=_Parser,
+        parser_kwargs={"prog": "prosl", "fit": {"description": _DESCRIPTION}},
+        trainer_defaults={"default_root_dir": "runs/prosl", "max_epochs": 450, "enable_model_summary": False},
+        auto_configure_optimizers=False,
+    )
+
+
+@clean_exits()
 def main(arguments: Sequence[str]) -> None:
     """Run `prosl fit`."""
     silence_lightning()
@@ -197,15 +258,9 @@ def main(arguments: Sequence[str]) -> None:
     # LightningCLI warns when it is given arguments beside the process's own, and starts further processes from these.
     sys.argv = [saved[0], "fit", *rest]
     try:
-        FitCLI(
-            ProSLModule,
-            SkeletonDataModule,
-            seed_everything_default=0,
-            save_config_callback=None,
-            parser_class=_Parser,
-            parser_kwargs={"prog": "prosl", "fit": {"description": _DESCRIPTION}},
-            trainer_defaults={"default_root_dir": "runs/prosl", "max_epochs": 450, "enable_model_summary": False},
-            auto_configure_optimizers=False,
-        )
+        _run(FitCLI)
+    except Several as several:
+        sys.argv = saved[:1]
+        train(several.runs, lambda run: _run(_BuiltCLI, {"subcommand": "fit", "fit": run}))
     finally:
         sys.argv = saved

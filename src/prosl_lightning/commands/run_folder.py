@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import re
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -16,6 +19,9 @@ from prosl_lightning.errors import DataError
 from prosl_lightning.evaluation.fingerprint import epochs_done
 from prosl_lightning.prosl.module import ProSLModule
 from prosl_lightning.tables import counted
+
+# Names of the checkpoints that are kept, without suffix.
+KEPT = "epoch-{epoch:04d}"
 
 
 class SaveConfig(pl.Callback):
@@ -55,17 +61,42 @@ def put_aside(run_folder: Path) -> None:
 def newest_checkpoint(run_folder: Path) -> Path:
     """The checkpoint of a run that was written last and is complete.
 
+    Those of earlier runs, which :func:`put_aside` has renamed, are not this run's.
+
     Raises:
         DataError: The folder holds none; Lightning would silently start afresh.
     """
-    files = sorted(run_folder.rglob("*.ckpt"), key=lambda file: file.stat().st_mtime, reverse=True)
+    every = sorted(run_folder.rglob("*.ckpt"), key=lambda file: file.stat().st_mtime, reverse=True)
+    files = [file for file in every if _is_of_this_run(file.relative_to(run_folder))]
     for file in files:
         if zipfile.is_zipfile(file):  # the table of contents stands at the end, so a cut-off file is none
             return file
     found = f"{len(files)} incomplete file(s)" if files else "nothing"
-    raise DataError(
-        f"--ckpt_path last: no complete checkpoint in {run_folder} (found {found}); start without --ckpt_path"
-    )
+    told = f"--ckpt_path last: no complete checkpoint in {run_folder} (found {found}); start without --ckpt_path"
+    aside = f"; an earlier run's can be named, e.g. {every[0]}" if len(every) > len(files) else ""
+    raise DataError(f"{told}\na run writes its first when its first epoch is done{aside}")
+
+
+def _is_of_this_run(file: Path) -> bool:
+    """Not put aside, not of a model of `--streams`, not written by Lightning for SLURM in the middle of an epoch."""
+    other = any(re.fullmatch(r"(checkpoints|joint|bone|motion)-\d+", folder) for folder in file.parts[:-1])
+    return not other and not file.name.startswith("hpc_ckpt_")
+
+
+def keep_missed(last: Path, epochs: int, every: int) -> None:
+    """Keep `last.ckpt` where the run was stopped just before it could.
+
+    Args:
+        last: The checkpoint to go on from.
+        epochs: Epochs done in it.
+        every: A checkpoint is kept every so many epochs.
+    """
+    kept = last.with_name(f"{KEPT.format(epoch=epochs - 1)}.ckpt")
+    if epochs and epochs % every == 0 and not kept.exists():
+        partial = kept.with_name(f".{kept.name}.partial")
+        shutil.copyfile(last, partial)
+        partial.rename(kept)
+        os.utime(last)  # `last` stays the newest
 
 
 def check_resumable(checkpoint: Path, module: ProSLModule, data: SkeletonDataModule) -> int:

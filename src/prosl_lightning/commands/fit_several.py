@@ -1,0 +1,231 @@
+"""`prosl fit --streams ... --seeds ...`: the runs this stands for, each an ordinary one, trained side by side."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from prosl_lightning._lightning import submodule
+from prosl_lightning.commands.run_folder import newest_checkpoint
+from prosl_lightning.commands.stopping import Terminated
+from prosl_lightning.errors import DataError, ProSLError, UsageError
+from prosl_lightning.prosl.side_by_side import SideBySide
+from prosl_lightning.tables import counted
+
+if TYPE_CHECKING:
+    from prosl_lightning.commands.fit import FitCLI
+
+_ProgressBar = submodule("callbacks").ProgressBar
+
+_STREAMS = ("joint", "bone", "motion")
+_HELP = {
+    "streams": "train several streams side by side, e.g. joint,bone,motion; each in its folder of default_root_dir",
+    "seeds": "train with several seeds side by side, e.g. 0,1,2",
+}
+
+
+class Several(Exception):
+    """Carries the configurations of several runs out of the parsing of one command line."""
+
+    def __init__(self, runs: list[dict[str, Any]]) -> None:
+        super().__init__(f"{len(runs)} runs")
+        self.runs = runs
+
+
+def add_options(parser: Any) -> None:
+    """Add `--streams` and `--seeds`."""
+    parser.add_argument("--streams", type=str | list[str] | None, default=None, help=_HELP["streams"])
+    parser.add_argument("--seeds", type=int | str | list[int] | None, default=None, help=_HELP["seeds"])
+
+
+def runs_of(config: Any, parser: Any) -> list[dict[str, Any]]:
+    """Configurations of the single runs that `--streams` and `--seeds` stand for.
+
+    Args:
+        config: The parsed options of `prosl fit`.
+        parser: The parser they came from.
+
+    Returns:
+        For each stream and seed the options of an ordinary run in a folder of its own, as plain data; nothing where
+        neither option is given.
+
+    Raises:
+        UsageError: A stream is unknown or something is given twice.
+        DataError: `--ckpt_path last`, and no run has a checkpoint.
+    """
+    if config.streams is None and config.seeds is None:
+        return []
+    streams, seeds = _streams(config), _seeds(config)
+    shared = yaml.safe_load(parser.dump(config, skip_none=False, skip_validation=True))
+    for name in ("streams", "seeds", "config"):
+        shared.pop(name, None)
+    root = Path(config.trainer.default_root_dir)
+    folders = {(stream, seed): root / f"{stream}-{seed}" for seed, stream in itertools.product(seeds, streams)}
+    checkpoints = _checkpoints(config.get("ckpt_path"), root, list(folders.values()))
+    runs = []
+    for ((stream, seed), folder), checkpoint in zip(folders.items(), checkpoints, strict=True):
+        run = yaml.safe_load(yaml.safe_dump(shared))  # its own copy of what is nested
+        run |= {"seed_everything": seed, "ckpt_path": checkpoint}
+        run["data"]["stream"] = stream
+        run["trainer"]["default_root_dir"] = str(folder)
+        _separate(run["trainer"], folder.name)
+        runs.append(run)
+    return runs
+
+
+def _streams(config: Any) -> list[str]:
+    if config.streams is None:
+        return [config.data.stream]
+    streams = _listed(config.streams)
+    for stream in streams:
+        if stream not in _STREAMS:
+            raise UsageError(f"--streams: there is no stream '{stream}'; choose among {', '.join(_STREAMS)}")
+    if config.data.stream != _STREAMS[0]:
+        raise UsageError(
+            f"data.stream is {config.data.stream} and --streams {','.join(streams)}: give only one of them"
+        )
+    return _once(streams, "streams")
+
+
+def _seeds(config: Any) -> list[int]:
+    if config.seeds is None:
+        return [int(config.seed_everything)]
+    seeds = []
+    for seed in _listed(config.seeds):
+        if not re.fullmatch(r"\d+", seed):
+            raise UsageError(f"--seeds: '{seed}' is no seed; expected whole numbers from 0, e.g. 0,1,2")
+        seeds.append(int(seed))
+    return _once(seeds, "seeds")
+
+
+def _listed(given: Any) -> list[str]:
+    """`a,b`, `[a, b]` or a list, as a list of strings."""
+    parts = given.strip("[] ").split(",") if isinstance(given, str) else given if isinstance(given, list) else [given]
+    return [str(part).strip() for part in parts]
+
+
+def _once(values: list[Any], option: str) -> list[Any]:
+    twice = [str(value) for value in dict.fromkeys(values) if values.count(value) > 1]
+    if twice:
+        raise UsageError(f"--{option}: {', '.join(twice)} is given more than once")
+    return values
+
+
+def _checkpoints(ckpt_path: Any, root: Path, folders: Sequence[Path]) -> list[str | None]:
+    """Where each run goes on: they do not depend on each other, so each from its own newest checkpoint."""
+    if ckpt_path is None:
+        return [None] * len(folders)
+    if ckpt_path != "last":
+        raise UsageError(f"--ckpt_path is {ckpt_path}; with --streams or --seeds it can only be 'last'")
+    found: list[str | None] = []
+    for folder in folders:
+        try:
+            found.append(str(newest_checkpoint(folder)))
+        except DataError:  # stopped before the end of its first epoch
+            found.append(None)
+    if not any(found):
+        names = ", ".join(folder.name for folder in folders)
+        raise DataError(f"--ckpt_path last: no complete checkpoint in {names} of {root}; start without --ckpt_path")
+    return found
+
+
+def _separate(trainer: dict[str, Any], name: str) -> None:
+    """Keep apart what would be shared by all models: checkpoints in a folder of the user's, and W&B's run."""
+    for callback in _classes(trainer["callbacks"], "ModelCheckpoint"):
+        if callback.get("dirpath"):
+            callback["dirpath"] = str(Path(callback["dirpath"]) / name)
+    for logger in trainer["logger"] if isinstance(trainer["logger"], list) else [trainer["logger"]]:
+        for options in _classes(logger, "WandbLogger"):
+            if options.get("id") or options.get("version"):
+                raise UsageError("trainer.logger: one W&B id is for one run, and each model has its own: leave id out")
+            options["name"] = f"{options['name']}-{name}" if options.get("name") else name
+            # Without it a process has one run at a time, and all models would log to that of the first.
+            logger["dict_kwargs"] = (logger.get("dict_kwargs") or {}) | {"reinit": "create_new"}
+
+
+def _classes(given: Any, kind: str) -> list[dict[str, Any]]:
+    """Options of the classes of one name among callbacks or loggers."""
+    found = [each for each in (given if isinstance(given, list) else [given]) if isinstance(each, dict)]
+    return [each.setdefault("init_args", {}) for each in found if str(each.get("class_path", "")).endswith(kind)]
+
+
+def train(configs: Sequence[dict[str, Any]], build: Callable[[dict[str, Any]], FitCLI]) -> None:
+    """Train several runs side by side.
+
+    Args:
+        configs: What :func:`runs_of` found.
+        build: Makes model, data and trainer of one of them.
+
+    Raises:
+        ProSLError: Trainings failed; the others have come to their end.
+    """
+    folders = [Path(config["trainer"]["default_root_dir"]) for config in configs]
+    print(f"{counted(len(folders), 'model')} side by side in {folders[0].parent}: {', '.join(f.name for f in folders)}")
+    runs: dict[str, FitCLI] = {}
+    group = SideBySide()
+    for folder, config in zip(folders, configs, strict=True):
+        run = runs[folder.name] = build(config)
+        run.first = len(runs) == 1
+        group.add(folder.name, run.trainer, run.model, run.datamodule, run.checkpoint)
+    _share_the_bar(runs)
+    for run in runs.values():
+        run.before_fit()
+    try:
+        errors = group.fit()
+    except (Terminated, KeyboardInterrupt) as stop:
+        _tell_stop(stop, folders)
+        raise
+    for name, run in runs.items():
+        if name not in errors:
+            run.after_fit()
+    _suggest_fusion([folder for folder in folders if folder.name not in errors], configs[0]["data"]["root"])
+    _raise(errors)
+
+
+def _tell_stop(stop: Terminated | KeyboardInterrupt, folders: list[Path]) -> None:
+    name = "Ctrl+C"
+    if isinstance(stop, Terminated):
+        name, stop.told = "SIGTERM", True
+    begun = any((folder / "checkpoints" / "last.ckpt").is_file() for folder in folders)
+    how = "and --ckpt_path last" if begun else "again, as there is no checkpoint yet"
+    print(f"\nprosl fit: all models stopped by {name}; go on with the same command {how}", file=sys.stderr)
+
+
+def _share_the_bar(runs: dict[str, FitCLI]) -> None:
+    """One progress bar for all, that of the first model; the models are at the same place."""
+    models = {name: run.model for name, run in runs.items()}
+    for run in runs.values():
+        for bar in [each for each in run.trainer.callbacks if isinstance(each, _ProgressBar)]:
+            if run.first:
+                bar.beside = models
+            else:
+                run.trainer.callbacks.remove(bar)
+
+
+def _suggest_fusion(folders: list[Path], data: str) -> None:
+    """How the streams of one seed are judged together."""
+    of_seed: dict[str, list[Path]] = {}
+    for folder in folders:
+        of_seed.setdefault(folder.name.split("-")[1], []).append(folder / "checkpoints" / "last.ckpt")
+    for files in of_seed.values():
+        if len(files) > 1 and all(file.is_file() for file in files):
+            print(f"together:\n  prosl knn --ckpt '[{', '.join(map(str, files))}]' --data.root {data}")
+
+
+def _raise(errors: dict[str, BaseException]) -> None:
+    """One error for all: those of data and files with the models' names, any other as it is."""
+    for error in errors.values():
+        if not isinstance(error, ProSLError):
+            raise error
+    models_of: dict[str, list[str]] = {}
+    for name, error in errors.items():
+        models_of.setdefault(str(error), []).append(name)
+    if errors:
+        text = "\n".join(f"{', '.join(names)}: {message}" for message, names in models_of.items())
+        raise type(next(iter(errors.values())))(text)
