@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 # One thread per process: two on a busy machine are slower than one.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install demo lint types test wheel docs notebooks notebooks-check clean
+.PHONY: help install demo lint types test bench wheel docs notebooks notebooks-check clean
 
 help:
 	@echo "make demo    train a small encoder on synthetic skeletons and show what it learnt"
 	@echo "make test    lint, types and tests"
+	@echo "make bench   speed and memory beside reference-shaped code, one table; about a quarter of an hour"
 	@echo "make wheel   build the wheel and try it in an empty environment"
 	@echo "make docs    build the documentation site into build/site; a broken link or reference fails"
 	@echo "make notebooks   run notebooks/*.py and write the notebooks beside them (make notebooks-check: only compare)"
@@ -45,6 +46,10 @@ types: $(VENV)/.test
 
 test: lint types
 	$(BIN)/pytest -n 2 -q
+
+bench: $(VENV)/.test
+	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python benchmarks/bench.py --readme
 
 wheel: $(VENV)/.test
 	.ci/wheel

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from bench_table import peak_memory, reset_peak_memory
 from harness import Bench
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
@@ -56,22 +57,6 @@ def features_of_classes(count: int, width: int, seed: int) -> tuple[Tensor, Tens
         fine = 0.05 * torch.randn(len(rows), width, generator=draw)
         features[rows] = torch.tanh(outer @ directions + 0.5) + fine + 0.3
     return features, which % CLASSES
-
-
-def reset_peak_memory() -> float:
-    """Forget the process's largest memory so far; the memory it has now, in GB, or NaN elsewhere than on Linux."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return float("nan")
-    return peak_memory()
-
-
-def peak_memory() -> float:
-    """Largest memory of the process since it was forgotten, in GB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    (kilobytes,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
-    return int(kilobytes) * 1024 / 1e9
 
 
 def neighbours(bench: Bench, tiny: bool) -> None:
