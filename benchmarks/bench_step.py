@@ -73,47 +73,22 @@ def step(settings: Settings) -> list[Row]:
         },
         settings.rounds,
     )
-    limits = _limits(module, batch)
     median = medians(times)
     rows = []
-    for name, side, targets, extra in (
-        ("float32", "ours", (1.05, 1.15), {}), ("bf16", "ours_bf16", (1.6, 1.8), {"loss_of_bf16_differs_by": off}),
-    ):  # fmt: skip
+    coarse_note = (
+        f"reference in float32; the first loss differs by {100 * off:.2f} %; the accuracy after a training in bf16 was "
+        "not part of this check"
+    )
+    for name, side, targets, extra, note in (
+        ("float32", "ours", (1.05, 1.15), {}, ""),
+        ("bf16", "ours_bf16", (1.6, 1.8), {"loss_of_bf16_differs_by": off}, coarse_note),
+    ):
         rows.append(
             Row(
                 f"training step, {name}, batch {batch}", f"{1e3 * median['reference']:,.0f} ms",
                 f"{1e3 * median[side]:,.0f} ms", median["reference"] / median[side], *targets,
-                limit=f"{median['reference'] / limits[name]:.1f}x (its products alone)",
-                checks=checks | extra, seconds={k: times[k] for k in ("reference", side)},
+                limit="- (no bound is known)", note=note, checks=checks | extra,
+                seconds={k: times[k] for k in ("reference", side)},
             )
         )  # fmt: skip
     return rows
-
-
-def _limits(module: ProSLModule, batch: int) -> dict[str, float]:
-    """Seconds of a step whose matrix products run at the machine's own rate and nothing else costs anything."""
-    size = 1024
-    left, right = torch.randn(2, size, size)
-    rate = {}
-    for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
-        a, b = left.to(dtype), right.to(dtype)
-        times = interleaved({"product": lambda a=a, b=b: a @ b}, 20)["product"]  # type: ignore[misc]
-        rate[name] = 2 * size**3 / min(times)
-    passes = 7  # query and semantic branch forward and backward (3 each), key forward
-    return {name: passes * batch * forward_flops(module) / per_second for name, per_second in rate.items()}
-
-
-def forward_flops(module: ProSLModule) -> float:
-    """Floating-point operations of a clip's forward pass in the encoder's linear and recurrent layers."""
-    encoder, (_, frames, joints, bodies) = module.query_encoder, module.query_encoder.clip_shape
-    total = 0
-    for branch, tokens in ((encoder.time_branch, frames), (encoder.space_branch, joints * bodies)):
-        levels = [tokens >> level for level in range(branch.granularity)]
-        total += tokens * _weights(branch.embedding) + sum(levels) * _weights(branch.sequence)
-    for name, projector in encoder.projectors.items():
-        total += _weights(projector) * (encoder.time_branch.granularity if name in ("clip", "part") else 1)
-    return 2.0 * total
-
-
-def _weights(layer: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in layer.parameters() if parameter.dim() == 2)

@@ -1,26 +1,19 @@
-"""What the parts of `make bench` share: rows with targets, fair timing, the printed table and the result files."""
+"""What the parts of `make bench` share: rows with targets, fair timing and the printed table."""
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from prosl_lightning.tables import table
-from prosl_lightning.version import __version__
 
 HEADER = ("what", "reference-shaped", "ours", "ratio", "at least", "goal", "limit")
-PACKAGES = ("torch", "numpy", "scikit-learn", "pytorch-lightning", "faiss-cpu")
 ROUNDS = 5
-README_MARKERS = ("<!-- make bench -->", "<!-- end of make bench -->")
 
 
 class Disagreement(Exception):
@@ -73,6 +66,12 @@ class Row:
             return self.value >= target if self.better == "more" else self.value <= target
 
         return "goal" if reached(self.goal) else "yes" if reached(self.at_least) else "no"
+
+    @property
+    def told(self) -> str:
+        """The note, and what the medians are taken of."""
+        counts = ", ".join(f"{side.replace('_', ' ')} {len(values)}" for side, values in self.seconds.items())
+        return "; ".join(part for part in (self.note, f"times repeated: {counts}" if counts else "") if part)
 
     def cells(self) -> list[str]:
         """The row as it is printed: the columns of :data:`HEADER`."""
@@ -169,91 +168,17 @@ def run(parts: dict[str, Callable[[Settings], list[Row]]], settings: Settings) -
     return found
 
 
-def machine() -> dict[str, Any]:
-    """Date, processor, load and versions."""
-    versions = {"prosl-lightning": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return {
-        "date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": _processor(), "cores": os.cpu_count(),
-        "threads": 1, "versions": versions,
-    }  # fmt: skip
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return name
-
-
-def content(found: Sequence[tuple[str, Row]], seconds: float, load: Sequence[float], rounds: int) -> dict[str, Any]:
-    """All that is kept of one run, as plain data."""
-    return machine() | {
-        "rounds": rounds, "seconds": round(seconds), "load_before_and_after": [round(one, 1) for one in load],
-        "rows": [{"part": part} | asdict(row) | {"met": row.met, "cells": row.cells()} for part, row in found],
-    }  # fmt: skip
+def numbered(rows: Sequence[tuple[list[str], str]]) -> tuple[list[list[str]], list[str]]:
+    """Rows of cells with the number of their note behind the first, and the notes; equal notes share a number."""
+    notes = list(dict.fromkeys(note for _, note in rows if note))
+    cells = [[f"{first} ({notes.index(note) + 1})" if note else first, *rest] for (first, *rest), note in rows]
+    return cells, [f"({number}) {note}." for number, note in enumerate(notes, start=1)]
 
 
 def as_text(found: Sequence[tuple[str, Row]]) -> str:
     """The table for the screen, and what its marks and notes say."""
-    notes = dict.fromkeys(f"* {row.what}: {row.note}" for _, row in found if row.note)
-    return "\n".join([table(HEADER, [row.cells() for _, row in found]), "", "++ goal, + at least", *notes])
-
-
-def as_markdown(kept: dict[str, Any]) -> str:
-    """The table for the README and the results folder: of what :func:`content` gave."""
-    versions = ", ".join(f"{name} {number}" for name, number in kept["versions"].items())
-    load = " and ".join(f"{one:.1f}" for one in kept["load_before_and_after"])
-    lines = [
-        f"{kept['date']}, {kept['machine']}, {kept['cores']} cores, load {load} before and after; one thread, CPU",
-        f"time, medians of {kept['rounds']} repetitions in turn. `++`: the goal, `+`: what is asked at least; `limit`:",
-        "the best this machine could do.",
-        "",
-        "| " + " | ".join(HEADER) + " |",
-        "|" + "---|" * len(HEADER),
-        *("| " + " | ".join(row["cells"]) + " |" for row in kept["rows"]),
-        "",
-        f"Versions: {versions}.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _notes(kept: dict[str, Any]) -> str:
-    told: dict[str, list[str]] = {}
-    for row in kept["rows"]:
-        if row["note"]:
-            told.setdefault(row["note"], []).append(row["what"])
-    return "".join(f"* {'; '.join(rows)}: {note}.\n" for note, rows in told.items())
-
-
-def write(kept: dict[str, Any], folder: Path) -> Path:
-    """Write `DATE-bench.json` and `.md`; the path of the first."""
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{kept['date']}-bench.json"
-    file.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    text = f"# make bench, {kept['date']}\n\n{as_markdown(kept)}\n{_notes(kept)}"
-    file.with_suffix(".md").write_text(text, encoding="utf-8")
-    return file
-
-
-def newest(folder: Path) -> Path:
-    """The newest result file of `make bench`."""
-    return max(folder.glob("*-bench.json"))
-
-
-def put_into_readme(readme: Path, file: Path) -> None:
-    """Replace what stands between the markers in the README by the table of a result file."""
-    begin, end = README_MARKERS
-    kept = json.loads(file.read_text(encoding="utf-8"))
-    before, rest = readme.read_text(encoding="utf-8").split(begin)
-    after = rest.split(end)[1]
-    readme.write_text(f"{before}{begin}\n{as_markdown(kept)}{end}{after}", encoding="utf-8")
+    cells, notes = numbered([(row.cells(), row.told) for _, row in found])
+    return "\n".join([table(HEADER, cells), "", "++ goal, + at least", *notes])
 
 
 def _short(value: float) -> str:

@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
-from pathlib import Path
+from importlib.util import find_spec
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-BENCHMARKS = ROOT / "benchmarks"
 # The issue's table: what each part must show, and the targets.
 EXPECTED = {
     "views": [("2 views", 5, 10), ("3 views", 5, 10)],
     "step": [("training step, float32", 1.05, 1.15), ("training step, bf16", 1.6, 1.8)],
     "logging": [("logging, 14 metrics, CSV every 50", 0.4, 0.2), ("logging, 14 metrics, CSV every 10", 0.4, 0.2)],
-    "codebook": [("first codebook", 7, 15), ("later codebooks", 100, 150)],
+    "codebook": [
+        row
+        for backend in ("torch", "FAISS")[: 2 if find_spec("faiss") else 1]
+        for row in ((f"first codebook, {backend}", 7, 15), (f"later codebooks, {backend}", 100, 150))
+    ],
     "importance": [("importance, NTU-60", 5, 10), ("importance, 12 of 24", 5, 10)],
     "share": [("semantic part of a run", 2, 0.5)],
     "memory": [("memory of a step", 1, 1), ("archive read by 3 processes", 1.05, 1.0005)],
 }
 ALSO = {"data": 3, "neighbours": 1, "linear": 2}
-
-
-@pytest.fixture
-def load(monkeypatch):
-    """Imports a script of `benchmarks/` with its own folder importable, as when it is run."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    before = set(sys.modules)
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        if getattr(sys.modules[name], "__file__", None) and Path(sys.modules[name].__file__).parent == BENCHMARKS:
-            del sys.modules[name]
-
-
-@pytest.fixture
-def tiny(load, tmp_path):
-    """Settings of a tiny run."""
-    return load("bench_table").Settings(tiny=True, rounds=1, folder=tmp_path)
 
 
 def _disagreement(load, part, settings):
@@ -84,7 +67,7 @@ def test_the_table_names_every_part_and_counts_errors(load, tmp_path, monkeypatc
 
     monkeypatch.setattr(bench, "PARTS", {"views": broken, **made})
     assert bench.main(["--results", str(tmp_path), "--parts", *EXPECTED]) == 1
-    kept = json.loads(load("bench_table").newest(tmp_path).read_text(encoding="utf-8"))
+    kept = json.loads(load("bench_results").newest(tmp_path).read_text(encoding="utf-8"))
     assert [one["part"] for one in kept["rows"]] == list(EXPECTED)
     assert kept["rows"][0]["error"] == "RuntimeError: no such kernel"
     assert kept["rows"][1]["met"] == "yes"
@@ -152,28 +135,59 @@ def test_metrics_that_are_not_logged_are_not_free(load, tiny, monkeypatch):
     assert "0 steps" in _disagreement(load, load("bench_logging").logging, tiny)
 
 
-def test_a_worse_codebook_is_not_timed(load, tiny, monkeypatch):
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("worse", "below that of ten restarts"),
+        ("lying", "returned, "),
+        ("labels", "600 labels do not name the nearest of the returned centroids"),
+        ("renamed", "% of labels kept on slowly drifting features"),
+        ("not updated", "beyond that of the centroids of before"),
+        ("fewer", "(7, 128) centroids and 600 labels came back"),
+    ],
+)
+def test_a_worse_codebook_is_not_timed(load, tiny, monkeypatch, fault, message):
     bench = load("bench_codebook")
     exact = bench.kmeans
 
-    def worse(*arguments, **options):
-        found = exact(*arguments, **options)
-        return found._replace(mean_cosine=found.mean_cosine - 0.01)
+    def of(features, centroids):
+        cosine, assignment = (features @ centroids.T).max(dim=1)
+        return bench.Clustering(centroids, assignment, float(cosine.mean()))
 
-    monkeypatch.setattr(bench, "kmeans", worse)
-    assert "below that of ten restarts" in _disagreement(load, bench.codebook, tiny)
+    def broken(features, clusters, *, start, **options):
+        found = exact(features, clusters, start=start, **options)
+        if fault == "lying":
+            return found._replace(mean_cosine=found.mean_cosine + 0.01)
+        if fault == "labels":
+            return found._replace(assignment=(found.assignment + 1) % clusters)
+        if fault == "renamed" and start is not None:
+            return of(features, found.centroids.roll(1, dims=0))
+        if fault == "not updated" and start is not None:
+            return of(features, start)
+        wrong = {"worse": features[:clusters], "fewer": found.centroids[:-1]}
+        return of(features, wrong.get(fault, found.centroids))
+
+    monkeypatch.setattr(bench, "kmeans", broken)
+    if fault == "not updated":  # so few features drift further than the benchmark's
+        monkeypatch.setattr(bench, "QUALITY", 1.0)
+    assert message in _disagreement(load, bench.codebook, tiny)
 
 
-def test_labels_that_do_not_stay_are_not_timed(load, tiny, monkeypatch):
+def test_each_codebook_is_of_the_backend_that_its_row_names(load, tiny, monkeypatch):
     bench = load("bench_codebook")
-    exact = bench.kmeans
+    exact, used = bench.kmeans, []
 
-    def renamed(features, clusters, *, seed, start):
-        found = exact(features, clusters, seed=seed, start=start)
-        return found if start is None else found._replace(assignment=(found.assignment + 1) % clusters)
+    def watched(*arguments, backend, **options):
+        used.append(backend)
+        return exact(*arguments, backend="torch", **options)
 
-    monkeypatch.setattr(bench, "kmeans", renamed)
-    assert "of labels kept" in _disagreement(load, bench.codebook, tiny)
+    monkeypatch.setattr(bench, "kmeans", watched)
+    for installed, expected in ((False, ["torch"]), (True, ["torch", "faiss"])):
+        used.clear()
+        monkeypatch.setattr(bench, "faiss_available", lambda found=installed: found)
+        rows = bench.codebook(tiny)
+        assert [row.what.split(", ")[1] for row in rows[::2]] == [bench.TITLES[name] for name in expected]
+        assert set(used) == set(expected)
 
 
 def test_importance_that_differs_is_not_timed(load, tiny, monkeypatch):
@@ -203,31 +217,3 @@ def test_the_share_follows_its_formula(load, tiny, monkeypatch):
     semantic = 50 * 600 / 8 * 0.08 + 6 + 49 * 0.6 + 50 * 9 * 0.2 * batches
     assert row.value == pytest.approx(100 * semantic / (450 * 9 * 8 * batches + semantic))
     assert row.checks["codebooks"] == pytest.approx(row.value * (6 + 49 * 0.6) / semantic)
-
-
-def test_readme_shows_the_newest_result(load):
-    table = load("bench_table")
-    results = list((BENCHMARKS / "results").glob("*-bench.json"))
-    if not results:
-        pytest.skip("no result is kept yet")
-    begin, end = table.README_MARKERS
-    shown = (ROOT / "README.md").read_text(encoding="utf-8").split(begin)[1].split(end)[0]
-    kept = json.loads(table.newest(BENCHMARKS / "results").read_text(encoding="utf-8"))
-    assert shown.strip() == table.as_markdown(kept).strip()
-    assert [row["part"] for row in kept["rows"] if not row["error"]]
-
-
-def test_a_result_is_put_between_the_markers(load, tmp_path):
-    table = load("bench_table")
-    begin, end = table.README_MARKERS
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{begin}\nearlier table\n{end}\nafter\n", encoding="utf-8")
-    found = [("views", table.Row("2 views", "1", "5", 5.0, 5, 10, note="told"))]
-    table.put_into_readme(readme, table.write(table.content(found, 60.0, (1.0, 2.0), 5), tmp_path))
-    text = readme.read_text(encoding="utf-8")
-    assert text.startswith(f"before\n{begin}\n")
-    assert text.endswith(f"{end}\nafter\n")
-    assert "earlier" not in text
-    assert "| 2 views | 1 | 5 | 5x + | 5x | 10x |" in text
-    assert "* 2 views: told." in next(tmp_path.glob("*-bench.md")).read_text(encoding="utf-8")
-    assert "load 1.0 and 2.0 before and after" in text
