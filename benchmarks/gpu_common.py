@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,25 @@ class GpuBench(Bench):
         return str(root)
 
     def batch(self) -> SkeletonBatch:
-        """One training batch that lies on the device, in the archive's float16."""
+        """The same training batch at every call, on the device, in the archive's float16."""
+        return SkeletonBatch(*(value.to(self.device) for value in self._batch))
+
+    @cached_property
+    def _batch(self) -> SkeletonBatch:
         data = SkeletonDataModule(self.archive(), batch_size=self.batch_size)
         data.setup()
-        return SkeletonBatch(*(value.to(self.device) for value in next(iter(data.train_dataloader()))))
+        return next(iter(data.train_dataloader()))
+
+    @cached_property
+    def _mean_feature(self) -> Tensor:
+        """Mean direction (1, P) of that batch's features before training, which all lie close to it."""
+        module = self.model().eval()
+        with torch.no_grad():
+            return F.normalize(module.key_features(module.prepare(self._batch)).mean(dim=0, keepdim=True))
+
+    def fill_codebook(self, module: ProSLModule) -> None:
+        """A codebook that has all samples of that batch in one cluster, whatever view of them is drawn."""
+        fill_codebook(module, self.sequences, self._mean_feature, self._batch.index)
 
     def precisions(self) -> tuple[str, ...]:
         """Precisions to time; TF32 is the GPU's."""
@@ -92,18 +108,18 @@ def write_noise(root: Path, count: int) -> None:
             writer.add(f"clip{number:06d}", joints, label=number % 60, subject=1 if number < count else 2)
 
 
-def fill_codebook(module: ProSLModule, num_samples: int, features: Tensor | None = None) -> None:
+def fill_codebook(module: ProSLModule, num_samples: int, features: Tensor, index: Tensor) -> None:
     """A built codebook and banks of known samples, as in the middle of the semantic stage.
 
-    Where `features` are given each sample is its own centroid, so that all of them enter the semantic loss.
+    The samples of training rows `index` lie at centroids, their `features` or the one that they share, so that they
+    enter the semantic loss and no rounding moves one to another centroid.
     """
     draw = torch.Generator().manual_seed(1)
     count, size = module.hparams["num_clusters"], module.query_encoder.projection_size
     centroids = F.normalize(torch.randn(count, size, generator=draw), dim=1)
     assignment = torch.randint(count, (num_samples,), generator=draw)
-    if features is not None:
-        centroids[: len(features)] = features[:count]
-        assignment[: len(features)] = (features @ centroids.T).argmax(dim=1)
+    centroids[: len(features)] = features[:count]
+    assignment[index] = (features @ centroids.T).argmax(dim=1)
     module.codebook.update(centroids, assignment, torch.rand(module.layout.num_joints, generator=draw))
     for bank in module.banks.values():
         bank.index.copy_(torch.randint(num_samples, bank.index.shape, generator=draw))

@@ -21,6 +21,7 @@ from prosl_lightning.seeds import generator
 
 LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-4, 1e-3  # relative, float32 without TF32
 TOLERANCES = {"float32": 1e-4, "tf32": 1e-2, "bf16": 5e-2, "fp16": 5e-2}  # of losses over several steps
+SIDE_BY_SIDE_TOLERANCE = 1e-3  # of the same step, alone and beside others
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -29,7 +30,8 @@ class Variant:
     """One form of the same step.
 
     Attributes:
-        precision: float32 without TF32, with it, or mixed with a half precision (fp16 with a loss scaler).
+        precision: float32 without TF32, with it, or mixed with a half precision (fp16 with a loss scaler). Mixed
+            precision allows TF32, and on a GPU the recurrent layers are TF32 in it, too: rows say what they found.
         packed: Whether all granularities of a branch go through the recurrent layers in one call.
         form: `eager`, as a CUDA `graph`, or `reference`: in the shape of the public code.
     """
@@ -73,7 +75,7 @@ class Stepper:
         self.device, self.variant = bench.device, variant
         self.module = bench.model(**STAGES[stage], confidence_threshold=0.0)
         if stage == "stage 2":
-            fill_codebook(self.module, bench.sequences)
+            bench.fill_codebook(self.module)
         self.module.to(bench.device).train()
         for encoder in (self.module.query_encoder, self.module.key_encoder):
             for branch in (encoder.time_branch, encoder.space_branch):
@@ -88,6 +90,20 @@ class Stepper:
             for layer in self.reference.query.modules():
                 if isinstance(layer, nn.RNNBase):
                     layer.flatten_parameters()  # as a model that was moved to its device has them
+        self.metrics: dict[str, Tensor] = {}
+        self.recurrent: torch.dtype | None = None
+        for layer in (self.reference.query if self.reference else self.module.query_encoder).modules():
+            if isinstance(layer, nn.RNNBase):
+                layer.register_forward_hook(self._watch)
+
+    def _watch(self, _: nn.Module, __: Any, outputs: Any) -> None:
+        self.recurrent = outputs[0].data.dtype
+
+    @property
+    def recurrent_precision(self) -> str:
+        """In what the recurrent layers ran."""
+        with_tf32 = self.device.type == "cuda" and self.variant.precision != "float32"
+        return "tf32" if with_tf32 and self.recurrent is torch.float32 else str(self.recurrent).removeprefix("torch.")
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision of the forward pass, as Lightning sets it."""
@@ -99,13 +115,15 @@ class Stepper:
         with tf32(self.variant.precision != "float32"):
             if self.captured is not None:
                 with self.autocast():
-                    return self.captured(batch, 0, 0, number)["loss"]
+                    self.metrics = self.captured(batch, 0, 0, number)
+                return self.metrics["loss"]
             draw = generator(self.device, 0, 0, number)
             if self.reference is not None:
                 views = self.module.draw_views(batch, draw)
                 return self.reference.train(views, batch.index, self.variant.precision == "bf16")
             with self.autocast():
-                loss = self.module.step(batch, draw)["loss"]
+                self.metrics = self.module.step(batch, draw)
+            loss = self.metrics["loss"]
             self.optimizer.zero_grad()
             self.scaler.scale(loss).backward()
             self.scaler.step(self.optimizer)
@@ -134,6 +152,7 @@ def one_step(module: ProSLModule, views: list[Tensor], index: Tensor) -> dict[st
 
 def agreement(bench: GpuBench) -> None:
     """Losses, gradient and banks of one step on fixed views: the device against the CPU."""
+    check_recurrent(bench)
     # Without a CUDA device there is nothing to compare float32 with but float64.
     reference = torch.float32 if bench.device.type == "cuda" else torch.float64
     draw, index = torch.Generator().manual_seed(2), torch.arange(bench.batch_size)
@@ -147,7 +166,7 @@ def agreement(bench: GpuBench) -> None:
             if stage == "stage 2":
                 with torch.no_grad():
                     features = F.normalize(module.query_encoder.project(views[0])[module.base.semantic], dim=1)
-                fill_codebook(module, 8 * bench.batch_size, features)
+                fill_codebook(module, 8 * bench.batch_size, features, torch.arange(len(features)))
             module.to(device, dtype)
             with tf32(False):
                 results.append(one_step(module, list(views.to(device, dtype)), index.to(device)))
@@ -160,6 +179,17 @@ def agreement(bench: GpuBench) -> None:
         )  # fmt: skip
         if errors[worst] > LOSS_TOLERANCE or gradient > GRADIENT_TOLERANCE:
             bench.record("agreement", stage, error=f"{worst} is off by {errors[worst]:.1e}, gradient {gradient:.1e}")
+
+
+def check_recurrent(bench: GpuBench) -> None:
+    """Under autocast to bfloat16 a GPU must not run recurrent layers in float16, as it would by itself."""
+    expected = torch.float32 if bench.device.type == "cuda" else torch.bfloat16
+    for packed in (True, False):
+        stepper, what = Stepper(bench, "baseline", Variant("bf16", packed=packed)), f"recurrent layers, {packed=}"
+        stepper(bench.batch(), 0)
+        bench.record("agreement", what, precision=str(stepper.recurrent))
+        if stepper.recurrent is not expected:
+            bench.record("agreement", what, error=f"under autocast they are in {stepper.recurrent}, not {expected}")
 
 
 def variants(bench: GpuBench) -> None:
@@ -176,10 +206,19 @@ def variants(bench: GpuBench) -> None:
                 stepper = Stepper(bench, stage, variant)
                 found = [float(stepper(batch, number)) for number in range(steps)]
                 expected = expected or found
-                worst = max(abs(a - b) / abs(b) for a, b in zip(found, expected, strict=True))
-                bench.record("variants", what, losses=[found[0], found[-1]], worst_difference=worst)
+                worst = largest_difference(found, expected)
+                confident = [float(v) for name, v in stepper.metrics.items() if name == "confident_share_query"]
+                bench.record(
+                    "variants", what, losses=[found[0], found[-1]], worst_difference=worst,
+                    recurrent=stepper.recurrent_precision, confident_share=confident[0] if confident else None,
+                )  # fmt: skip
                 if not worst <= TOLERANCES[variant.precision]:
                     bench.record("variants", what, error=f"losses are off by {worst:.1e}")
+
+
+def largest_difference(found: list[float], expected: list[float]) -> float:
+    """Relative; NaN where a loss is."""
+    return float(torch.tensor([abs(a - b) / abs(b) for a, b in zip(found, expected, strict=True)]).max())
 
 
 def step(bench: GpuBench) -> None:
@@ -207,7 +246,7 @@ def time_step(bench: GpuBench, what: str, stepper: Stepper, batch: SkeletonBatch
     views = bench.milliseconds(lambda: stepper.module.draw_views(batch, draw), **bench.effort)
     bench.record(
         "step", what, milliseconds=whole, views_alone=views, samples_per_second=1e3 * len(batch.index) / whole,
-        peak_mebibytes=memory,
+        peak_mebibytes=memory, recurrent=stepper.recurrent_precision,
     )  # fmt: skip
 
 
@@ -217,26 +256,36 @@ def _numbered(stepper: Stepper, batch: SkeletonBatch) -> Callable[[], Any]:
 
 
 def side_by_side(bench: GpuBench) -> None:
-    """One step each of 1, 2 and 4 models at once, each on a stream of its own."""
-    form: Literal["eager", "graph"] = "graph" if bench.records else "eager"
+    """One step each of 1, 2 and 4 models at once, each on a stream of its own; each must train as it does alone."""
+    variant = Variant("bf16", form="graph" if bench.records else "eager")
     cuda = bench.device.type == "cuda"
-    batch = bench.batch()
+    batch, checked = bench.batch(), WARM_UP + 4
+    expected: list[float] = []
     for count in (1, 2, 4):
+        what = f"{count} models, stage 2, {variant.form}, bf16"
         if bench.seconds_left <= 0:
-            bench.record("side_by_side", f"{count} models", skipped="out of time")
+            bench.record("side_by_side", what, skipped="out of time")
             continue
-        with reported(bench, "side_by_side", f"{count} models"):
+        with reported(bench, "side_by_side", what):
             streams = [torch.cuda.Stream(bench.device) if cuda else None for _ in range(count)]
-            steps = [_numbered(Stepper(bench, "stage 2", Variant("bf16", form=form)), batch) for _ in range(count)]
+            steps = [_numbered(Stepper(bench, "stage 2", variant), batch) for _ in range(count)]
             bench.synchronize()
 
-            def together(steps: Any = steps, streams: Any = streams) -> None:
+            def together(steps: Any = steps, streams: Any = streams) -> list[Tensor]:
+                losses = []
                 for one, stream in zip(steps, streams, strict=True):
                     with torch.cuda.stream(stream) if stream is not None else nullcontext():
-                        one()
+                        losses.append(one().clone())  # the next replay overwrites it
+                return losses
 
+            rows = [together() for _ in range(checked)]
+            bench.synchronize()
+            found = [float(losses[number]) for number in range(count) for losses in rows]  # model after model
+            expected = expected or found[:checked]
+            worst = largest_difference(found, expected * count)
             whole = bench.milliseconds(together, **bench.effort)
             bench.record(
-                "side_by_side", f"{count} models, stage 2, {form}, bf16", milliseconds=whole,
-                milliseconds_per_model=whole / count,
-            )  # fmt: skip
+                "side_by_side", what, milliseconds=whole, milliseconds_per_model=whole / count, worst_difference=worst
+            )
+            if not worst <= SIDE_BY_SIDE_TOLERANCE:
+                bench.record("side_by_side", what, error=f"losses are off by {worst:.1e} from those of one model")

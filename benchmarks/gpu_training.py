@@ -19,8 +19,10 @@ from prosl_lightning import Archive, CodebookCallback, ProSLModule, SkeletonData
 from prosl_lightning._lightning import pl, submodule
 from prosl_lightning.evaluation.features import extract_tables
 from prosl_lightning.evaluation.knn import knn_accuracy
+from prosl_lightning.prosl.checkpoint_io import AtomicCheckpointIO
 
 EPOCHS, SEMANTIC_EPOCHS = 450, 50  # of the paper's run, and how many of them are semantic
+TIMED = 3  # epochs of each stage, of which the median counts; one before them pays for libraries and recording
 LEAST_STEPS = 500  # of each stage, on which an extrapolation may rest
 
 
@@ -37,22 +39,30 @@ class TimedCodebook(CodebookCallback):
 
 
 class WholeEpochs(pl.Callback):
-    """Seconds of every epoch from its start to the next one's, without what `codebook` took."""
+    """Seconds of every epoch from its start to the next one's, without what `codebook` and the checkpoint took.
+
+    Saves a checkpoint after every epoch, as `prosl fit` does, and times that, too.
+    """
 
     def __init__(self, bench: GpuBench, codebook: TimedCodebook) -> None:
-        self.bench, self.codebook, self.seconds, self._began = bench, codebook, [], 0.0  # type: ignore[var-annotated]
-        self._built = 0
+        self.bench, self.codebook = bench, codebook
+        self.seconds, self.saves, self._began, self._built = [], [], 0.0, 0  # type: ignore[var-annotated]
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Close the epoch before and begin the next."""
         self.on_train_end(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Save a checkpoint."""
+        file = self.bench.folder / "last.ckpt"
+        self.saves.append(self.bench.seconds(lambda: trainer.save_checkpoint(file)))
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Close the last."""
         self.bench.synchronize()
         now, builds = time.perf_counter(), self.codebook.seconds[self._built :]
         if self._began:
-            self.seconds.append(now - self._began - sum(builds))
+            self.seconds.append(now - self._began - sum(builds) - self.saves[-1])
         self._began, self._built = now, len(self.codebook.seconds)
 
 
@@ -70,31 +80,36 @@ def run(bench: GpuBench) -> None:
 
 
 def extrapolate(bench: GpuBench, what: str, graph: bool, precision: str) -> None:
-    """Train two epochs of each stage and add up what 450 would take."""
+    """Train a few epochs of each stage and add up what 450 would take."""
+    stage = 1 + TIMED
     codebook = TimedCodebook(bench)
     epochs = WholeEpochs(bench, codebook)
-    module = bench.model(semantic_start=2, milestones=(), cuda_graph=graph)
+    module = bench.model(semantic_start=stage, milestones=(), cuda_graph=graph)
     data = SkeletonDataModule(bench.large_archive(), batch_size=bench.batch_size)
     trainer = quiet_trainer(
-        bench, 4, callbacks=[epochs, codebook], precision=precision,
+        bench, 2 * stage, callbacks=[epochs, codebook], precision=precision, plugins=[AtomicCheckpointIO()],
         logger=submodule("loggers").CSVLogger(bench.folder, name="run"),
     )  # fmt: skip
     with tf32(True):
         trainer.fit(module, datamodule=data)
-    if len(epochs.seconds) < 4 or len(codebook.seconds) < 2:
+    steps = trainer.num_training_batches
+    if trainer.global_step < 2 * stage * steps:
         bench.record("run", what, skipped="out of time")
         return
-    contrast, semantic = epochs.seconds[1], epochs.seconds[3]  # the first of a stage pays for libraries and recording
-    first, later = codebook.seconds
+    contrast = statistics.median(epochs.seconds[1:stage])
+    semantic = statistics.median(epochs.seconds[stage + 1 :])
+    first, later = codebook.seconds[0], statistics.median(codebook.seconds[1:])
     builds = first + (SEMANTIC_EPOCHS - 1) * later
-    whole = (EPOCHS - SEMANTIC_EPOCHS) * contrast + SEMANTIC_EPOCHS * semantic + builds
-    steps = trainer.num_training_batches
+    saving = statistics.median(epochs.saves)
+    whole = (EPOCHS - SEMANTIC_EPOCHS) * contrast + SEMANTIC_EPOCHS * semantic + builds + EPOCHS * saving
     bench.record(
-        "run", what, minutes_of_450_epochs=whole / 60, semantic_extras_minutes=builds / 60,
+        "run", what, minutes_of_450_epochs=whole / 60, of_these_checkpoints_minutes=EPOCHS * saving / 60,
+        checkpoint_seconds=saving, semantic_extras_minutes=builds / 60,
         semantic_epochs_longer_minutes=SEMANTIC_EPOCHS * (semantic - contrast) / 60, contrast_epoch_seconds=contrast,
         semantic_epoch_seconds=semantic, first_codebook_seconds=first, later_codebook_seconds=later,
-        milliseconds_a_step=[1e3 * contrast / steps, 1e3 * semantic / steps], timed_steps_of_each_stage=int(steps),
-        note=None if steps >= LEAST_STEPS else "too few steps to rest on",
+        milliseconds_a_step=[1e3 * contrast / steps, 1e3 * semantic / steps],
+        timed_steps_of_each_stage=TIMED * int(steps),
+        note=None if TIMED * steps >= LEAST_STEPS else "too few steps to rest on",
     )  # fmt: skip
 
 
@@ -119,10 +134,7 @@ def lightning(bench: GpuBench) -> None:
 def real(bench: GpuBench) -> None:
     """Train on one real archive by a configuration: k-NN accuracy before and after, losses, codebook."""
     options = bench.options
-    file = Path(options.config)
-    if not file.is_file():
-        file = Path(__file__).parents[1] / "configs" / f"{file.stem}.yaml"
-    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    config = yaml.safe_load(options.config.read_text(encoding="utf-8"))
     archive, epochs = Archive.open(options.data), config["trainer"]["max_epochs"]
     model = config["model"] | {"layout": archive.layout.to_plain(), "num_bodies": archive.num_bodies}
     given = config["data"] | {"root": options.data}
@@ -142,7 +154,7 @@ def real(bench: GpuBench) -> None:
     curves = {name: [float(row[name]) for row in rows if row[name]] for name in rows[0]}
     watched = ("epoch/loss", "codebook/nmi", "codebook/pair_precision", "codebook/mean_cosine")
     bench.record(
-        "real", f"{Path(options.data).name}, {file.stem}", epochs=trainer.current_epoch, seconds=seconds,
+        "real", f"{Path(options.data).name}, {options.config.stem}", epochs=trainer.current_epoch, seconds=seconds,
         knn_percent=[before, nearest_neighbour(bench, module, data)],
         **{name: [curves[name][0], curves[name][-1]] for name in watched if curves.get(name)},
     )  # fmt: skip

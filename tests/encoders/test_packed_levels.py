@@ -40,3 +40,15 @@ def test_packed_levels_give_the_same_outputs_and_gradients(kind, num_frames, gra
 def test_a_transformer_is_never_packed():
     encoder = HiCoEncoder(kind="transformer", num_joints=7, num_bodies=1, granularity=2, hidden_size=8, num_heads=2)
     assert not encoder.time_branch._packs(torch.device("cuda"))
+
+
+def test_levels_are_separate_where_that_is_asked_for():
+    sizes = {"num_joints": 7, "num_bodies": 1, "granularity": 2, "hidden_size": 8}
+    encoder = HiCoEncoder(kind="lstm", **sizes, packed_levels=False)
+    assert not encoder.time_branch._packs(torch.device("cuda"))
+    torch.manual_seed(0)
+    one = HiCoEncoder(kind="lstm", **sizes).state_dict()
+    torch.manual_seed(0)
+    other = HiCoEncoder(kind="lstm", **sizes, packed_levels=False).state_dict()
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, LambdaCallback, ModelCheckpoint
 
 from prosl_lightning import ProSLModule, SkeletonDataModule
 from prosl_lightning.errors import UsageError
@@ -23,15 +24,19 @@ class StandIn:
 
     def __init__(self, device: torch.device) -> None:
         self.told: list[str] = []
+        self.alive_at_runs: list[int] = []
+        self._recorded: list[weakref.ref] = []
         MADE.append(self)
 
     def run(self, step):
         self.told.append("run")
+        self.alive_at_runs.append(self.alive())
         return step()
 
     def record(self, step, draw):
         assert isinstance(draw, torch.Generator)
         self.told.append("record")
+        assert self.alive() == 0, "the memory of two recorded steps is not taken at once"
         fixed: dict[str, torch.Tensor] = {}
 
         def replay():
@@ -40,7 +45,11 @@ class StandIn:
                 fixed.setdefault(name, torch.empty_like(value)).copy_(value)
             return fixed
 
+        self._recorded.append(weakref.ref(replay))
         return replay
+
+    def alive(self) -> int:
+        return sum(one() is not None for one in self._recorded)
 
 
 MADE: list[StandIn] = []
@@ -116,6 +125,7 @@ def test_it_is_recorded_anew_when_stage_or_learning_rate_change_and_only_then(
     lower_rate = begin + ["replay"] * (2 * STEPS - WARM_UP)  # a new codebook in between
     (recorder,) = MADE
     assert recorder.told == contrast + semantic + lower_rate
+    assert not any(recorder.alive_at_runs), "steps of a new kind run when the old recording has been freed"
 
 
 def test_a_codebook_elsewhere_in_memory_is_recorded_anew(tmp_path, tiny_archive, tiny_options, on_cpu):
@@ -180,6 +190,7 @@ def test_batches_of_other_sizes_and_longer_ones(tiny_options, on_cpu):
     _same(*fitted)
     # The odd batch runs as it is and the recorded step serves on; the longer one needs larger tensors.
     assert MADE[0].told == [*["run"] * 3, "record", "replay", "replay", "run", "replay", "run"]
+    assert MADE[0].alive_at_runs == [0, 0, 0, 1, 0]
 
 
 REFUSED = {
@@ -208,7 +219,11 @@ def test_trainers_it_cannot_serve_are_refused(tmp_path, tiny_archive, tiny_optio
         cuda_graph.check_trainer(several)
     with pytest.raises(UsageError, match="needs precision 32-true or bf16-mixed, it is 16-mixed"):
         cuda_graph.check_trainer(_Named(**cuda, world_size=1, precision="16-mixed"))
-    cuda_graph.check_trainer(_Named(**cuda, world_size=1, precision="bf16-mixed"))
+    for precision in ("16-true", "bf16-true", "64-true", "transformer-engine"):
+        with pytest.raises(UsageError, match=f"needs precision 32-true or bf16-mixed, it is {precision}: change that"):
+            cuda_graph.check_trainer(_Named(**cuda, world_size=1, precision=precision))
+    for precision in ("bf16-mixed", "32-true"):
+        cuda_graph.check_trainer(_Named(**cuda, world_size=1, precision=precision))
     cuda["strategy"].parallel_devices = [torch.device("cuda", 0)]
     with pytest.raises(UsageError, match="needs a strategy for one device"):
         cuda_graph.check_trainer(_Named(**cuda, world_size=1, precision="bf16-mixed"))
@@ -236,6 +251,27 @@ def test_other_optimizers_and_schedules_are_refused(tiny_archive, tiny_options, 
     module = kind(**tiny_options, cuda_graph=True)
     trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False)
     with pytest.raises(UsageError, match=named):
+        trainer.fit(module, datamodule=SkeletonDataModule(str(tiny_archive), batch_size=8))
+
+
+def _hooked(hook: str, base: type) -> type:
+    return type("Hooked", (base,), {hook: lambda *_, **__: None})
+
+
+@pytest.mark.parametrize("hook", cuda_graph._HOOKS)
+def test_callbacks_between_backward_pass_and_update_are_refused(tmp_path, tiny_archive, tiny_options, on_cpu, hook):
+    options = tiny_options | {"cuda_graph": True}
+    for callback in (_hooked(hook, Callback)(), LambdaCallback(**{hook: lambda *_: None})):
+        with pytest.raises(UsageError, match=f"^{hook} of {type(callback).__name__} .*set cuda_graph to false$"):
+            _fit(tmp_path, tiny_archive, options, 1, callbacks=[callback])
+    assert not MADE
+
+
+@pytest.mark.parametrize("hook", cuda_graph._MODULE_HOOKS)
+def test_subclasses_that_change_the_update_are_refused(tiny_archive, tiny_options, on_cpu, hook):
+    module = _hooked(hook, ProSLModule)(**tiny_options, cuda_graph=True)
+    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False)
+    with pytest.raises(UsageError, match=f"^{hook} of Hooked"):
         trainer.fit(module, datamodule=SkeletonDataModule(str(tiny_archive), batch_size=8))
 
 
@@ -304,13 +340,39 @@ def test_steps_run_where_they_are_recorded_and_generators_are_known_before(monke
     assert device.told[-2:] == ["replay", "replay"]
 
 
+def test_replays_that_share_a_generator_run_one_after_another(monkeypatch):
+    told = []
+
+    class Stream:
+        def __init__(self, name):
+            self.name = name
+
+        def wait_event(self, event):
+            told.append(f"{self.name} waits for {event}")
+
+        def record_event(self):
+            return f"end of {self.name}"
+
+    device, current = torch.device("cuda", 3), []
+    monkeypatch.setattr(cuda_graph, "_LAST_REPLAY", {})
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: Stream(current[-1]))
+    for name in ("first", "second", "third"):
+        current.append(name)
+        replay = cuda_graph.one_after_another(lambda name=name: told.append(f"replay on {name}"), device)
+        replay()
+    assert told == [
+        "replay on first", "second waits for end of first", "replay on second", "third waits for end of second",
+        "replay on third",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("fault", "expected", "text"),
     [
         (
             RuntimeError("no .item() here\nmore"),
             UsageError,
-            r"cannot be recorded as a CUDA graph \(no .item\(\) here\)",
+            r"cannot be recorded as a CUDA graph \(no .item\(\) here\): .*base_args.packed_levels to false$",
         ),
         (torch.cuda.OutOfMemoryError("CUDA out of memory"), torch.cuda.OutOfMemoryError, "^CUDA out of memory$"),
     ],

@@ -9,6 +9,7 @@ import torch
 from prosl_lightning import ProSLModule, SkeletonDataModule
 from prosl_lightning.data.batch import SkeletonBatch
 from prosl_lightning.prosl.cuda_graph import CudaRecorder
+from prosl_lightning.prosl.side_by_side import SideBySide
 from prosl_lightning.seeds import generator
 
 pytestmark = [
@@ -77,3 +78,43 @@ def test_no_step_waits_for_the_device(tiny_archive, tiny_options, base, semantic
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert torch.isfinite(loss)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("base", ["hico-lstm", "hico-gru", "isc"])
+def test_recurrent_layers_are_float32_in_mixed_precision(tiny_options, base, packed):
+    args = {"hidden_size": 32, "projection_size": 8} | ({} if base == "isc" else {"packed_levels": packed})
+    encoder = ProSLModule(**tiny_options | {"base": base, "base_args": args}).query_encoder.cuda()
+    seen = []
+    for layer in encoder.modules():
+        if isinstance(layer, torch.nn.RNNBase):
+            layer.register_forward_hook(lambda _, given, found: seen.extend([given[0].data.dtype, found[0].data.dtype]))
+    clips = torch.randn(4, 3, tiny_options["num_frames"], 25, 2, device="cuda")
+    with torch.autocast("cuda", torch.bfloat16):
+        loss = encoder.project(clips)["instance"].float().sum()
+    loss.backward()
+    assert set(seen) == {torch.float32}
+    assert all(p.grad.isfinite().all() for p in encoder.parameters() if p.grad is not None)
+
+
+def test_recorded_steps_with_dropout_train_beside_each_other_as_alone(tiny_archive, tiny_options):
+    changes = {"base": "hico-transformer", "base_args": ENCODER | {"dropout": 0.3}, "cuda_graph": True}
+
+    def train(count: int) -> list[torch.Tensor]:
+        group, modules = SideBySide(), []
+        for number in range(count):
+            pl.seed_everything(0, verbose=False)
+            module = ProSLModule(**tiny_options | changes)
+            trainer = pl.Trainer(
+                max_epochs=3, accelerator="gpu", devices=1, logger=False, enable_checkpointing=False,
+                enable_progress_bar=False, enable_model_summary=False,
+            )  # fmt: skip
+            data = SkeletonDataModule(str(tiny_archive), batch_size=8, eval_batch_size=16)
+            group.add(str(number), trainer, module, data)
+            modules.append(module)
+        assert not group.fit()
+        return [torch.cat([p.detach().flatten().cpu() for p in m.query_encoder.parameters()]) for m in modules]
+
+    (alone,) = train(1)
+    for beside in train(3):
+        assert float((alone - beside).norm() / alone.norm()) < 1e-4

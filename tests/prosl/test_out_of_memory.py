@@ -8,6 +8,9 @@ import torch
 
 from prosl_lightning import ProSLModule, SkeletonDataModule
 from prosl_lightning.errors import UsageError
+from prosl_lightning.evaluation.features import extract_tables
+from prosl_lightning.evaluation.neighbours import search
+from prosl_lightning.evaluation.retrieval import mean_average_precision
 from prosl_lightning.prosl import cuda_graph
 
 
@@ -70,24 +73,82 @@ def _mapped(data):
 _ORIGINAL = SkeletonDataModule.train_dataloader
 
 
-def test_what_a_gpu_holds_is_told(tiny_options, monkeypatch):
+def test_what_a_gpu_holds_is_told(monkeypatch):
     from prosl_lightning.prosl import out_of_memory
 
     class Trainer:
         datamodule, optimizers, precision = None, (), "bf16-mixed"
 
     class Module:
-        device, trainer = torch.device("cuda"), Trainer
+        device, _trainer = torch.device("cuda"), Trainer
         parameters = buffers = staticmethod(lambda: [torch.zeros(2**18)])
 
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2**29, 2**33))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 5 * 2**30 + 2**21)
-    with pytest.raises(UsageError) as caught, out_of_memory.explained(Module, "the codebook", "eval_batch_size"):
+    where = out_of_memory.explained_in_training(Module, "the codebook's features", "eval_batch_size")
+    with pytest.raises(UsageError) as caught, where:
         _raise(None)
     assert str(caught.value) == (
-        "out of memory on cuda in the codebook: of 8.00 GiB 0.50 GiB are free; the codebook needs more than 5.00 GiB, "
-        "the archive takes 0.00 GiB, weights, banks and optimizer 0.00 GiB\nlower data.eval_batch_size"
+        "out of memory on cuda in the codebook's features: of 8.00 GiB 0.50 GiB are free, this process held 5.00 GiB "
+        "at most, the archive takes 0.00 GiB, weights, banks and optimizer 0.00 GiB\nlower data.eval_batch_size"
     )
+
+
+class _NoCodebook(ProSLModule):
+    def key_features(self, joints):
+        _raise(None)
+
+
+class _NoImportance(ProSLModule):
+    def key_features(self, joints):
+        return super().key_features(joints) if len(joints) <= 16 else _raise(None)
+
+
+@pytest.mark.parametrize("semantic_start", [0, 1])
+@pytest.mark.parametrize(
+    ("kind", "at_once", "what", "to_do"),
+    [
+        (_NoCodebook, 16, "the codebook's features of 16 sequences", "lower data.eval_batch_size"),
+        (_NoImportance, 4, "the joint importance of 4 sequences", "lower data.eval_batch_size below 4"),
+        (_NoImportance, 32, "the joint importance of 16 sequences", "lower data.eval_batch_size"),
+    ],
+)
+def test_a_codebook_that_does_not_fit_says_what_to_lower(
+    tiny_archive, tiny_options, monkeypatch, kind, at_once, what, to_do, semantic_start
+):
+    monkeypatch.setattr("prosl_lightning.prosl.callback._IMPORTANCE_CHUNK", at_once)
+    module = kind(**tiny_options | {"semantic_start": semantic_start, "importance_samples": 16})
+    data = SkeletonDataModule(str(tiny_archive), batch_size=8, eval_batch_size=16)
+    trainer = pl.Trainer(max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False)
+    with pytest.raises(UsageError) as caught:
+        trainer.fit(module, datamodule=data)
+    first, second = str(caught.value).splitlines()
+    assert first.startswith(f"out of memory on cpu in {what}: the archive takes 0.00 GiB, weights, banks")
+    assert second == to_do
+
+
+def test_an_evaluation_that_does_not_fit_says_what_to_lower(tiny_archive, tiny_options, monkeypatch):
+    data = SkeletonDataModule(str(tiny_archive), batch_size=8, eval_batch_size=16)
+    data.setup()
+    module = ProSLModule(**tiny_options)
+    monkeypatch.setattr(module, "embed", _raise)
+    with pytest.raises(UsageError, match="(?s)in the extraction of features of 16 seq.*lower data.eval_batch_size$"):
+        extract_tables(module, data)
+    monkeypatch.setattr("prosl_lightning.evaluation.neighbours._by_candidates", lambda *_: _raise(None))
+    monkeypatch.setattr("prosl_lightning.evaluation.retrieval._sorted", _raise)
+    gallery, queries, labels = torch.randn(9, 4), torch.randn(5, 4), torch.zeros(9, dtype=torch.int64)
+    with pytest.raises(UsageError, match="(?s)neighbours of 5 features among 9 of width 4\nfree .*CUDA_VISIBLE"):
+        search(gallery, queries)
+    with pytest.raises(UsageError, match="(?s)the ranking of 9 features for each of 5\nfree .*CUDA_VISIBLE"):
+        mean_average_precision(gallery, labels, queries, labels[:5])
+
+
+def test_an_archive_that_does_not_fit_after_all_says_so(tiny_archive, monkeypatch):
+    data = SkeletonDataModule(str(tiny_archive), batch_size=8)
+    monkeypatch.setattr(data, "_fits", lambda _: True)
+    monkeypatch.setattr(torch.Tensor, "to", lambda *_, **__: _raise(None))
+    with pytest.raises(UsageError, match="out of memory on cpu in copying the archive in .*data.resident false$"):
+        data.setup()
 
 
 def test_an_archive_that_must_be_resident_and_does_not_fit_is_refused(tiny_archive, monkeypatch):

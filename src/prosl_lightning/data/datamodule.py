@@ -204,7 +204,7 @@ class SkeletonDataModule(pl.LightningDataModule):
             )
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
         if device not in self._resident and self._fits(device):
-            self._resident[device] = torch.from_numpy(np.array(self.archive.frames)).to(device)
+            self._resident[device] = self._copy_to(device)
         self._frames = self._resident.get(device, self._frames)
         # Batches are gathered by index in well under a millisecond; workers would only copy them.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -233,6 +233,15 @@ class SkeletonDataModule(pl.LightningDataModule):
                 f"has {free / 2**30:.2f} GiB free: set it to auto or false"
             )
         return self.resident is True or needed <= _RESIDENT_SHARE * free
+
+    def _copy_to(self, device: torch.device) -> Tensor:
+        try:
+            return torch.from_numpy(np.array(self.archive.frames)).to(device)
+        except torch.cuda.OutOfMemoryError as error:
+            raise UsageError(
+                f"out of memory on {device} in copying the archive in {self.root}, which takes "
+                f"{self.archive.frames.nbytes / 2**30:.2f} GiB: leave it on the host with data.resident false"
+            ) from error
 
     @property
     def resident_bytes(self) -> int:

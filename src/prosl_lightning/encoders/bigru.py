@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from prosl_lightning.encoders.projected import ProjectedEncoder, check_clips, check_sizes
+from prosl_lightning.encoders.recurrent import run_recurrent
 from prosl_lightning.errors import UsageError
 from prosl_lightning.skeleton import SkeletonLayout
 
@@ -62,4 +63,4 @@ class BiGRUEncoder(ProjectedEncoder):
         if x.shape[4] != self.num_bodies:
             raise UsageError(f"the encoder was built for {self.num_bodies} person(s), the clips have {x.shape[4]}")
         # ISC's order within a frame: joint, coordinate, person.
-        return self.sequence(x.permute(0, 2, 3, 1, 4).flatten(2))[0][:, -1]
+        return run_recurrent(self.sequence, x.permute(0, 2, 3, 1, 4).flatten(2))[:, -1]

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 from prosl_lightning.encoders.projected import check_dropout, check_sizes
+from prosl_lightning.encoders.recurrent import run_recurrent
 from prosl_lightning.errors import UsageError
 
 Kind = Literal["lstm", "gru", "transformer"]
@@ -51,6 +52,8 @@ class HiCoEncoder(nn.Module):
         projection_size: Width P of the projections.
         kernel_size: Width of the depth-wise convolution in front of each halving; odd.
         dropout: Dropout probability (transformer only).
+        packed_levels: Whether on a GPU a recurrent encoder takes all levels of a branch in one call; results are the
+            same. Turn it off where that cannot be recorded as a CUDA graph.
 
     Attributes:
         clip_shape: The clip this encoder takes, (C, T, V, M).
@@ -83,6 +86,7 @@ class HiCoEncoder(nn.Module):
         projection_size: int = 128,
         kernel_size: int = 5,
         dropout: float = 0.1,
+        packed_levels: bool = True,
     ) -> None:
         super().__init__()
         if num_layers is None:
@@ -103,7 +107,7 @@ class HiCoEncoder(nn.Module):
 
         def branch(input_size: int) -> _Branch:
             sequence = _sequence_encoder(kind, hidden_size, num_layers, num_heads, dropout)
-            return _Branch(input_size, hidden_size, granularity, kernel_size, sequence)
+            return _Branch(input_size, hidden_size, granularity, kernel_size, sequence, packed_levels)
 
         self.time_branch = branch(num_bodies * num_joints * num_channels)
         self.space_branch = branch(num_frames * num_channels)
@@ -166,7 +170,13 @@ class _Branch(nn.Module):
     """One view of the clip: tokens (N, L, input) -> one vector per level of granularity, (N, G, H)."""
 
     def __init__(
-        self, input_size: int, hidden_size: int, granularity: int, kernel_size: int, sequence: nn.Module
+        self,
+        input_size: int,
+        hidden_size: int,
+        granularity: int,
+        kernel_size: int,
+        sequence: nn.Module,
+        packed_levels: bool,
     ) -> None:
         super().__init__()
         self.embedding = nn.Sequential(
@@ -178,6 +188,7 @@ class _Branch(nn.Module):
         self.downsampling = _Downsampling(hidden_size, kernel_size)
         self.sequence = sequence
         self.granularity = granularity
+        self.packed_levels = packed_levels
 
     def forward(self, tokens: Tensor) -> Tensor:
         # What gets halved is the embedding, not the sequence encoder's output: the encoder sees every level anew.
@@ -193,12 +204,13 @@ class _Branch(nn.Module):
         There a call waits for its longest sequence, whatever else runs beside it. On the CPU a packed sequence misses
         the fast kernel.
         """
-        return device.type == "cuda" and isinstance(self.sequence, nn.RNNBase)
+        return self.packed_levels and device.type == "cuda" and isinstance(self.sequence, nn.RNNBase)
 
     def _encode_apart(self, levels: list[Tensor]) -> list[Tensor]:
         """Run the sequence encoder over each level, (N, L, H) each, in a call of its own; (L, N, H) each."""
-        outputs = [self.sequence(level) for level in levels]
-        return [(output[0] if isinstance(output, tuple) else output).transpose(0, 1) for output in outputs]
+        recurrent = isinstance(self.sequence, nn.RNNBase)
+        outputs = [run_recurrent(self.sequence, level) if recurrent else self.sequence(level) for level in levels]
+        return [output.transpose(0, 1) for output in outputs]
 
     def _encode_packed(self, levels: list[Tensor]) -> list[Tensor]:
         """The same in one call of a recurrent encoder.
@@ -215,7 +227,7 @@ class _Branch(nn.Module):
         blocks = [torch.stack([parts[g][i] for g in range(count - i)], dim=1) for i in range(count)]
         sizes = [(count - i) * len(levels[0]) for i, span in enumerate(spans) for _ in range(span)]
         packed = PackedSequence(torch.cat([block.flatten(0, 2) for block in blocks]), torch.tensor(sizes))
-        data = self.sequence(packed)[0].data.split(
+        data = run_recurrent(self.sequence, packed).data.split(
             [span * (count - i) * len(levels[0]) for i, span in enumerate(spans)]
         )
         rows = [part.unflatten(0, (spans[i], count - i, -1)).unbind(1) for i, part in enumerate(data)]

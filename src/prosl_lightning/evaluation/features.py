@@ -19,6 +19,7 @@ from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.evaluation.fusion import fusion_weights
 from prosl_lightning.prosl.extract import extract
 from prosl_lightning.prosl.module import ProSLModule
+from prosl_lightning.prosl.out_of_memory import explained_in_training
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -131,11 +132,13 @@ def tables_of(
 
     Raises:
         DataError: There is no test set, or labels are missing there.
+        UsageError: The device ran out of memory.
     """
     check_labels(data)
     module.eval()
-    features, labels = extract(module, data.feature_dataloader("train"), embed, data.num_samples)
-    test = extract(module, data.feature_dataloader("test"), embed, len(data.test_rows))
+    with explained_in_training(module, "the extraction of features", "eval_batch_size", data=data):
+        features, labels = extract(module, data.feature_dataloader("train"), embed, data.num_samples)
+        test = extract(module, data.feature_dataloader("test"), embed, len(data.test_rows))
     known = labels >= 0
     train = (features, labels) if bool(known.all()) else (features[known], labels[known])
     return FeatureTables(*train, *test)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from prosl_lightning.allocator import keep_freed_memory
 from prosl_lightning.errors import DataError, UsageError
+from prosl_lightning.prosl.out_of_memory import explained
 
 TIE = 1e-6
 """Cosines that differ by no more than this count as equal."""
@@ -28,6 +29,8 @@ _CANDIDATES = 384
 # Of normalising and centring a row in float32, and of adding up a bound: each is below 3e-7.
 _SLACK = 1e-6
 _ACCUMULATION = 2.0**-24
+ON_THE_CPU = "free memory on the GPU", "hide it with CUDA_VISIBLE_DEVICES='' to work on the CPU"
+"""What helps where a GPU's memory does not suffice for features that are there already."""
 _ROUNDING = {torch.bfloat16: 2.0**-8, torch.float32: 0.0}  # of a score: in float32 it comes as it was added up
 
 
@@ -51,7 +54,7 @@ def search(gallery: Tensor, queries: Tensor, k: int = 1) -> Neighbours:
         k: Neighbours per query.
 
     Raises:
-        UsageError: k is not between 1 and N, or the widths differ.
+        UsageError: k is not between 1 and N, the widths differ, or the device ran out of memory.
         DataError: A feature is not finite.
     """
     if not 1 <= k <= len(gallery):
@@ -66,7 +69,8 @@ def search(gallery: Tensor, queries: Tensor, k: int = 1) -> Neighbours:
         torch.zeros(len(queries), k, dtype=torch.float64, device=queries.device),
     )
     pending = torch.arange(len(queries), device=queries.device)
-    with full_precision(queries.device):
+    what = f"the search for neighbours of {len(queries)} features among {len(gallery)} of width {gallery.shape[1]}"
+    with full_precision(queries.device), explained(queries.device, what, lambda: ON_THE_CPU):
         for dtype in _coarse_types(queries.device):
             left = [_by_candidates(*sides, k, rows, dtype, found) for rows in pending.split(_QUERIES)]
             pending = torch.cat(left)

@@ -14,6 +14,7 @@ from prosl_lightning.evaluation.features import FeatureTables
 from prosl_lightning.evaluation.knn import knn_accuracy
 from prosl_lightning.evaluation.linear import linear_evaluation
 from prosl_lightning.prosl.extract import iterate
+from prosl_lightning.prosl.out_of_memory import explained_in_training
 from prosl_lightning.seeds import generator, seeded
 
 _PROBE_EPOCHS = 100
@@ -76,7 +77,8 @@ class OnlineEvaluation(pl.Callback):
         pl_module.eval()
         try:
             # Inside nothing draws from the global generators; if an encoder did, the training would not notice.
-            with seeded(pl_module.device, self.seed):
+            memory = explained_in_training(pl_module, "the online evaluation", "eval_batch_size")
+            with seeded(pl_module.device, self.seed), memory:
                 measures = self.evaluate(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
         finally:
             for module, mode in zip(pl_module.modules(), was_training, strict=True):

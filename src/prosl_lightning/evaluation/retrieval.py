@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prosl_lightning.evaluation.neighbours import full_precision
+from prosl_lightning.evaluation.neighbours import ON_THE_CPU, full_precision
+from prosl_lightning.prosl.out_of_memory import explained
 
 _CHUNK = 128
 
@@ -49,7 +50,8 @@ def mean_average_precision(gallery: Tensor, labels: Tensor, queries: Tensor, que
     # A query's own length changes nothing of its ranking.
     length = torch.linalg.vector_norm(gallery, dim=1).clamp_min(torch.finfo(torch.float32).tiny)
     total = 0.0
-    with full_precision(gallery.device):
+    what = f"the ranking of {len(gallery)} features for each of {len(queries)}"
+    with full_precision(gallery.device), explained(gallery.device, what, lambda: ON_THE_CPU):
         for rows in order.split(_CHUNK):
             scores = (queries[rows] @ gallery.T).div_(length)
             asked = query_labels[rows]

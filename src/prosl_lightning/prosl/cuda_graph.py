@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 
+from prosl_lightning._lightning import pl
 from prosl_lightning.data.batch import SkeletonBatch
 from prosl_lightning.errors import UsageError
 from prosl_lightning.prosl.branches import Projections
@@ -67,7 +68,7 @@ class CudaRecorder:
                 raise cause from None
             raise UsageError(
                 f"this training step cannot be recorded as a CUDA graph ({str(cause).splitlines()[0]}): "
-                "set cuda_graph to false"
+                "set cuda_graph to false, or, with HiCo's LSTM or GRU, base_args.packed_levels to false"
             ) from error
 
         def replay() -> Projections:
@@ -77,8 +78,41 @@ class CudaRecorder:
         return replay
 
 
+_LAST_REPLAY: dict[torch.device, torch.cuda.Event] = {}
+
+
+def one_after_another(replay: Step, device: torch.device) -> Step:
+    """A replay that begins on the device when the one before it that went through here has ended there.
+
+    Graphs that draw from torch's own generator share, up to torch 2.12, the tensors which hold its seed; models on
+    streams of their own would overwrite each other's.
+    """
+
+    def run() -> Projections:
+        stream = torch.cuda.current_stream(device)
+        if device in _LAST_REPLAY:
+            stream.wait_event(_LAST_REPLAY[device])
+        metrics = replay()
+        _LAST_REPLAY[device] = stream.record_event()
+        return metrics
+
+    return run
+
+
 RECORDERS: dict[str, Callable[[torch.device], Recorder]] = {"cuda": CudaRecorder}
 """Type of device -> what records on it."""
+
+
+class _Kind(NamedTuple):
+    """What is written into a graph; as long as it stays, the graph can be replayed.
+
+    Attributes:
+        shapes: Of the batch; they change from one batch to the next and back.
+        lasting: What, once it has changed, does not come back.
+    """
+
+    shapes: Hashable
+    lasting: Hashable
 
 
 class CapturedStep:
@@ -87,7 +121,8 @@ class CapturedStep:
     What a graph reads and writes keeps its address: a batch is copied into fixed tensors, its sequences padded to the
     longest there are. A step is recorded anew when something changes that is written into the graph: learning rate,
     stage, shapes, where the codebook lies. The first steps of each kind run without being recorded, on the same
-    tensors, and so does a kind that never comes often enough, such as an incomplete last batch.
+    tensors, and so does a kind that never comes often enough, such as an incomplete last batch; the recorded step is
+    kept for the next full one, and given up where what has changed does not come back.
 
     Args:
         module: Offers `step(batch, draw)`.
@@ -102,8 +137,8 @@ class CapturedStep:
         self._has_dropout = getattr(module.query_encoder, "has_dropout", True)
         self._inputs: dict[Hashable, SkeletonBatch] = {}
         self._replay: Step | None = None
-        self._recorded: Hashable = None
-        self._waiting: Hashable = None
+        self._recorded: _Kind | None = None
+        self._waiting: _Kind | None = None
         self._runs = 0
 
     def __call__(self, batch: SkeletonBatch, *seeds: int) -> Projections:
@@ -122,16 +157,20 @@ class CapturedStep:
             self._draw.manual_seed(derive_seed(*seeds))
             return run()
 
-    def _choose(self, kind: Hashable, step: Step) -> Step:
+    def _choose(self, kind: _Kind, step: Step) -> Step:
         """The recorded step where it is of this kind, else the step itself, recorded first when it is warm."""
         if self._replay is not None and kind == self._recorded:
             return self._replay
         self._runs = self._runs + 1 if kind == self._waiting else 1
         self._waiting = kind
+        is_over = self._recorded is not None and self._recorded.lasting != kind.lasting
+        if is_over or self._runs > WARM_UP:
+            self._replay = None  # its memory is free for what comes
         if self._runs <= WARM_UP:
             return lambda: self._recorder.run(step)
-        self._replay = None  # its memory is free for the next
         self._replay, self._recorded = self._recorder.record(step, self._draw), kind
+        if self._has_dropout and self._module.device.type == "cuda":
+            self._replay = one_after_another(self._replay, self._module.device)
         return self._replay
 
     def _train(self, inputs: SkeletonBatch) -> Projections:
@@ -148,6 +187,8 @@ class CapturedStep:
         n, c, t, v, m = batch.joints.shape
         size = (n, c, v, m, batch.joints.dtype)
         if size not in self._inputs or self._inputs[size].joints.shape[2] < t:
+            if size in self._inputs:
+                self._replay = None  # it may read the tensors that are given up here
             self._longest = max(self._longest, t)
             # Frame after frame, as an archive has them.
             joints = batch.joints.new_zeros(n, self._longest, c, v, m).permute(0, 2, 1, 3, 4)
@@ -158,8 +199,7 @@ class CapturedStep:
             fixed.copy_(field)
         return inputs
 
-    def _kind(self, inputs: SkeletonBatch) -> Hashable:
-        """What is written into a graph; as long as it stays, the graph can be replayed."""
+    def _kind(self, inputs: SkeletonBatch) -> _Kind:
         groups = [
             tuple((name, value) for name, value in group.items() if name != "params" and isinstance(value, Hashable))
             for group in self._optimizer.param_groups
@@ -168,13 +208,19 @@ class CapturedStep:
         codebook = tuple(
             (name, buffer.shape, buffer.data_ptr()) for name, buffer in self._module.codebook.named_buffers()
         )
-        return self._module.stage, self._module.training, tuple(groups), shapes, codebook
+        return _Kind(shapes, (self._module.stage, self._module.training, tuple(groups), codebook))
 
 
 def longest_sequence(datamodule: Any) -> int:
     """Frames of the longest training sequence of a data module; 0 where it does not tell."""
     archive, rows = getattr(datamodule, "archive", None), getattr(datamodule, "train_rows", None)
     return 0 if archive is None or rows is None else int(archive.lengths[rows].max())
+
+
+_PRECISIONS = ("32-true", "bf16-mixed")
+# What Lightning calls between the parts of an ordinary step; a replay has no parts.
+_HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step", "on_before_zero_grad")
+_MODULE_HOOKS = (*_HOOKS, "backward", "configure_gradient_clipping", "optimizer_step", "optimizer_zero_grad")
 
 
 def check_trainer(trainer: Any) -> None:
@@ -190,12 +236,31 @@ def check_trainer(trainer: Any) -> None:
         "a strategy for one device": hasattr(trainer.strategy, "parallel_devices"),
         f"accumulate_grad_batches 1, it is {trainer.accumulate_grad_batches}": trainer.accumulate_grad_batches != 1,
         f"no gradient clipping, gradient_clip_val is {trainer.gradient_clip_val}": bool(trainer.gradient_clip_val),
-        f"precision 32-true or bf16-mixed, it is {trainer.precision}": trainer.precision == "16-mixed",
+        f"precision 32-true or bf16-mixed, it is {trainer.precision}": trainer.precision not in _PRECISIONS,
         "detect_anomaly to be off": anomaly,
     }
     for needed, is_refused in refused.items():
         if is_refused:
             raise UsageError(f"cuda_graph needs {needed}: change that, or set cuda_graph to false")
+
+
+def check_hooks(trainer: Any, module: pl.LightningModule) -> None:
+    """Refuse callbacks, and subclasses of the module, that take part in the backward pass or the update.
+
+    Raises:
+        UsageError: Names the first of them and its hook.
+    """
+    from prosl_lightning.prosl.step import SteppedModule
+
+    watched = [(callback, pl.Callback, _HOOKS) for callback in trainer.callbacks]
+    for one, base, hooks in [*watched, (module, SteppedModule, _MODULE_HOOKS)]:
+        for hook in hooks:
+            # An instance may have a hook of its own, such as Lightning's LambdaCallback.
+            if hook in vars(one) or getattr(type(one), hook) is not getattr(base, hook):
+                raise UsageError(
+                    f"{hook} of {type(one).__name__} belongs between the parts of a step, and with cuda_graph a step "
+                    "has none: leave it out, or set cuda_graph to false"
+                )
 
 
 def check_optimizers(trainer: Any) -> None:

@@ -12,10 +12,16 @@ from prosl_lightning.data.batch import SkeletonBatch
 from prosl_lightning.prosl.branches import Projections
 from prosl_lightning.prosl.checks import check_batch
 from prosl_lightning.prosl.codebook import SemanticCodebook
-from prosl_lightning.prosl.cuda_graph import CapturedStep, check_optimizers, check_trainer, longest_sequence
+from prosl_lightning.prosl.cuda_graph import (
+    CapturedStep,
+    check_hooks,
+    check_optimizers,
+    check_trainer,
+    longest_sequence,
+)
 from prosl_lightning.prosl.importance import masking_weights
 from prosl_lightning.prosl.logged import LoggedModule
-from prosl_lightning.prosl.out_of_memory import explained
+from prosl_lightning.prosl.out_of_memory import explained_in_training
 from prosl_lightning.seeds import generator, seeded
 from prosl_lightning.skeleton import SkeletonLayout
 from prosl_lightning.views import View, draw_joints, mask_frames, mask_joints, to_stream
@@ -55,6 +61,7 @@ class SteppedModule(LoggedModule):
         """Choose Lightning's automatic optimisation, or manual optimisation where steps are recorded."""
         if stage == "fit" and self.hparams["cuda_graph"]:
             check_trainer(self.trainer)
+            check_hooks(self.trainer, self)
         self.automatic_optimization = not self.hparams["cuda_graph"]
         self._captured_step = None  # of a training that ended in an error
 
@@ -98,7 +105,7 @@ class SteppedModule(LoggedModule):
             self.log_step(metrics, batch.index)  # within the step, as with automatic optimisation: the same numbers
             return metrics["loss"].clone()
 
-        with explained(self):
+        with explained_in_training(self):
             loss = self.optimizers().step(closure)  # type: ignore[union-attr]
         if batch_idx + 1 == self.trainer.num_training_batches or self.trainer.is_last_batch:
             for config in self.trainer.lr_scheduler_configs:
@@ -112,7 +119,7 @@ class SteppedModule(LoggedModule):
         Raises:
             UsageError: The device ran out of memory; says what takes how much of it.
         """
-        with explained(self):
+        with explained_in_training(self):
             super().optimizer_step(*args, **kwargs)
 
     def step(self, batch: SkeletonBatch, draw: torch.Generator) -> Projections:
