@@ -39,6 +39,7 @@ from prosl_lightning.tables import table
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 DIFFERENT, BATCH, STEPS, CLUSTERS, WIDTH = 2000, 64, 60, 65, 128
 ROUNDS, ROUND = 15, 50  # passes over the data, batches of each
+KIBIBYTE = 1024 / 1e6  # the kernel's unit, in MB
 PROTOCOLS = {"x-sub": {"column": "subject", "train": list(range(1, 100))}}
 MODEL = {
     "base": "hico-gru", "base_args": {"hidden_size": 16, "num_layers": 1, "projection_size": WIDTH}, "num_bodies": 1,
@@ -78,11 +79,11 @@ def write_tiled(root: Path, num_sequences: int) -> None:
 
 
 def memory() -> dict[str, float]:
-    """Resident memory of this process in MB: its own, and pages of mapped files."""
+    """Resident memory of this process in MB (10^6 bytes): its own, and pages of mapped files."""
     found = {}
     for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]:
         name, value = line.split()[:2]
-        found[name.rstrip(":")] = int(value) / 1024
+        found[name.rstrip(":")] = int(value) * KIBIBYTE
     return {"own": found["Anonymous"], "mapped": found["Rss"] - found["Anonymous"]}
 
 
@@ -94,7 +95,7 @@ def peak_reset() -> None:
 def peak() -> float:
     """Largest resident memory since then, MB."""
     return next(
-        int(line.split()[1]) / 1024
+        int(line.split()[1]) * KIBIBYTE
         for line in Path("/proc/self/status").read_text().splitlines()
         if line.startswith("VmHWM")
     )
@@ -168,7 +169,7 @@ def codebook(count: int, found: dict[str, float]) -> None:
         own = torch.randint(CLUSTERS, (len(part),), generator=draw)
         part.copy_(F.normalize(modes[own] + torch.randn(part.shape, generator=draw), dim=1))
     held = memory()["own"]
-    found["features MB"] = features.nbytes / 2**20
+    found["features MB"] = features.nbytes / 1e6
     peak_reset()
     start = None
     for name in ("first s", "warm s"):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +109,10 @@ def test_a_group_that_was_killed_ends_as_if_it_had_not(fit, tmp_path):
     # A single run in the same folder must not go on with one of these.
     result = fit("--ckpt_path", "last")
     assert result.code == 1
-    assert "no complete checkpoint in run (found nothing)" in result.err
+    assert result.err == (
+        "prosl fit: error: --ckpt_path last: no complete checkpoint in run (found nothing)\n"
+        "its bone-0, joint-0, motion-0 are models of --streams or --seeds: give these options, too\n"
+    )
 
 
 def test_options_from_configuration_and_environment(prosl, fit, tiny_archive, tmp_path, monkeypatch):
@@ -166,12 +172,54 @@ def test_a_model_that_diverges_is_named_and_the_others_go_on(fit, tmp_path, monk
         return loss * float("nan") if self.hparams["stream"] == "bone" else loss
 
     monkeypatch.setattr(ProSLModule, "training_step", broken)
-    with pytest.warns(UserWarning, match="bone-0 has failed, the other models go on: "):
+    with pytest.warns(
+        UserWarning, match="bone-0 has failed in epoch 0, the other models go on; why is told at the end"
+    ):
         result = fit("--streams", "joint,bone", "--trainer.max_epochs", 2)
     assert result.code == 1
+    assert result.err.count("not finite") == 1
+    # The other has a checkpoint, so that the group goes on, and this one begins again.
+    assert result.err.endswith(
+        "; there is no checkpoint yet: go on with a lower learning rate or repaired data and --ckpt_path last\n"
+    )
     assert "prosl fit: error: bone-0: " in result.err
     assert _read("run/joint-0/checkpoints/last.ckpt")["epoch"] == 1
     assert "run/joint-0/checkpoints/last.ckpt: 2 of 2 epochs done" in result.out
+
+
+def test_an_interrupt_is_told_once(fit, monkeypatch):
+    from prosl_lightning.prosl.module import ProSLModule
+
+    step = ProSLModule.training_step
+
+    def interrupted(self, *args):
+        os.kill(os.getpid(), signal.SIGINT)
+        return step(self, *args)
+
+    monkeypatch.setattr(ProSLModule, "training_step", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        result = fit("--streams", "joint,bone")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert result.code == 130
+    told = "all models stopped by Ctrl+C; go on with the same command again, as there is no checkpoint yet"
+    assert result.err == f"\nprosl fit: {told}\n"
+
+
+def test_the_requeue_lines_of_the_documentation_know_whether_to_go_on(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "robustness.md").read_text()
+    conditions = [line for line in text.splitlines() if line.startswith("if ") and line.endswith("fi")]
+    for condition, file in zip(conditions, ("checkpoints/last.ckpt", "joint-0/checkpoints/last.ckpt"), strict=True):
+        run = tmp_path / file.replace("/", "-")
+        script = f'set -e; run={run}; go_on=""\n{condition}\necho "$go_on"'
+        answers = []
+        for _ in range(2):
+            answers.append(subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True))
+            (run / file).parent.mkdir(parents=True, exist_ok=True)
+            (run / file).touch()
+            (run / "bone-0").mkdir(exist_ok=True)  # has none yet
+        assert [answer.stdout + answer.stderr for answer in answers] == ["\n", "--ckpt_path last\n"]
 
 
 @pytest.mark.parametrize(
@@ -181,6 +229,9 @@ def test_a_model_that_diverges_is_named_and_the_others_go_on(fit, tmp_path, monk
         (("--streams", "joint,bone,joint"), 2, "--streams: joint is given more than once"),
         (("--seeds", "1,2,1"), 2, "--seeds: 1 is given more than once"),
         (("--seeds", "-1"), 2, "--seeds: '-1' is no seed; expected whole numbers from 0, e.g. 0,1,2"),
+        (("--seeds", "0,99999999999"), 2, "--seeds: 99999999999 is no seed; expected whole numbers from 0 to 4"),
+        (("--seed_everything", "4294967296"), 2, "--seed_everything: 4294967296 is no seed; expected whole numbers"),
+        (("--seed_everything", "-1"), 2, "--seed_everything: -1 is no seed; expected whole numbers from 0 to 4"),
         (("--streams", "joint", "--data.stream", "bone"), 2, "data.stream is bone and --streams joint: give only one"),
         (("--seeds", "0,1", "--ckpt_path", "a.ckpt"), 2, "--ckpt_path is a.ckpt; with --streams or --seeds it can"),
         (("--seeds", "0,1", "--ckpt_path", "last"), 1, "no complete checkpoint in joint-0, joint-1 of run; start"),
@@ -192,4 +243,5 @@ def test_a_model_that_diverges_is_named_and_the_others_go_on(fit, tmp_path, monk
 def test_what_cannot_be_is_refused_before_anything_is_written(fit, arguments, code, message):
     result = fit(*arguments)
     assert (result.code, message in result.err) == (code, True), result.err
+    assert "side by side in" not in result.out
     assert not Path("run").exists()

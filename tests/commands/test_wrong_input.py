@@ -112,6 +112,15 @@ def checkpoint(fit, tmp_path) -> Path:
     return tmp_path / "before" / "checkpoints" / "last.ckpt"
 
 
+def test_a_new_run_cannot_start_from_a_file_that_it_puts_aside(fit, checkpoint):
+    own = ("--trainer.default_root_dir", "before", "--trainer.max_epochs", 2)
+    message = f"--model.init_from: {checkpoint} is in the run's own folder"
+    _check(fit("--model.init_from", checkpoint, *own), 2, message, "go on with --ckpt_path last")
+    assert checkpoint.is_file()
+    assert fit("--model.init_from", checkpoint, *own, "--ckpt_path", "last").code == 0  # nothing is put aside
+    assert fit("--model.init_from", checkpoint, "--trainer.max_epochs", 1).code == 0
+
+
 def test_a_checkpoint_that_does_not_fit_is_refused(fit, prosl, checkpoint, tiny_archive, other_archive, tmp_path):
     advice = "to start a new run from its encoder, use --model.init_from instead of --ckpt_path"
     _check(

@@ -1,12 +1,14 @@
 """A fault in one process ends all of them, and `prosl fit` trains on several.
 
-Run as a script this file is a training on two processes: `python test_distributed_failures.py TASK FOLDER`.
+Run as a script this file is a training on two processes, `python test_distributed_failures.py TASK FOLDER`, or
+`prosl fit` with the fault that the environment variable FAULT names, `python test_distributed_failures.py fit OPTIONS`.
 """
 
 from __future__ import annotations
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +20,9 @@ import pytorch_lightning as pl
 import torch
 
 from prosl_lightning import CodebookCallback, ProSLModule, SkeletonDataModule
+from prosl_lightning.cli import main
+from prosl_lightning.data.archive import Archive
+from prosl_lightning.prosl import divergence
 
 OPTIONS = {
     "base": "hico-gru",
@@ -69,6 +74,26 @@ def train(task: str, folder: Path) -> None:
     ).fit(module, datamodule=data)  # fmt: skip
 
 
+def break_second_epoch(fault: str) -> None:
+    """Rank 1 meets a loss that is not finite, and its disk is slow; or it alone gets SIGTERM."""
+    losses, write = ProSLModule.losses, divergence.write_atomically
+
+    def broken(module: ProSLModule, *arguments: Any) -> Any:
+        metrics = losses(module, *arguments)
+        if module.global_rank == 1 and module.current_epoch == 1:
+            if fault == "sigterm":
+                os.kill(os.getpid(), signal.SIGTERM)
+            metrics["loss"] = metrics["loss"] * float("nan")
+        return metrics
+
+    def slowly(*arguments: Any) -> None:
+        time.sleep(2)
+        write(*arguments)
+
+    ProSLModule.losses = broken  # type: ignore[method-assign]
+    divergence.write_atomically = slowly
+
+
 def _run(*command: str) -> subprocess.CompletedProcess[str]:
     """A command whose processes all end within the time given: one that lives on keeps the pipe open."""
     return subprocess.run(
@@ -88,13 +113,63 @@ def test_a_fault_in_one_process_ends_all(tmp_path, tiny_archive, task, launcher)
     assert "ZeroDivisionError: made up" in ended.stdout
 
 
-@pytest.mark.ddp
-@pytest.mark.slow
-def test_prosl_fit_trains_and_goes_on_with_two_processes(tmp_path, tiny_archive):
+@pytest.fixture
+def options(tmp_path, tiny_archive) -> list[str]:
+    """`prosl fit` of a tiny model on two processes."""
     small = ["--model.base=hico-gru", "--model.base_args={hidden_size: 16, num_layers: 1, projection_size: 8}"]
     small += [f"--model.{name}={value}" for name, value in OPTIONS.items() if not name.startswith("base")]
-    command = ["-m", "prosl_lightning", "fit", *small, f"--data.root={tiny_archive}", "--data.batch_size=6"]
-    command += ["--trainer.accelerator=cpu", "--trainer.devices=2", f"--trainer.default_root_dir={tmp_path}"]
+    small += [f"--data.root={tiny_archive}", "--data.batch_size=6", f"--trainer.default_root_dir={tmp_path}"]
+    return ["fit", *small, "--trainer.accelerator=cpu", "--trainer.devices=2"]
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["lightning", "torchrun"])
+def test_who_diverges_first_names_its_samples_and_saves(monkeypatch, tmp_path, options, tiny_archive, launcher):
+    monkeypatch.setenv("FAULT", "diverged")
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    ended = _run(*(torchrun if launcher == "torchrun" else []), __file__, *options, "--trainer.log_every_n_steps=1")
+    assert ended.returncode == 1, ended.stdout
+    path = tmp_path / "checkpoints" / "diverged-rank1.pt"
+    kept = torch.load(path, weights_only=True)["diverged"]
+    assert len(kept["names"]) == 6
+    assert set(kept["names"]) <= set(Archive.open(tiny_archive).names)
+    assert f"process 1: the loss is not finite in epoch 1 (step {kept['step']}: loss)" in ended.stdout
+    assert f"look at its samples: {', '.join(kept['names'])}\nstate and all names: {path}" in ended.stdout
+    assert ended.stdout.count("not finite") == 1
+    assert "error: process 1 has diverged in epoch 1; its message says more" in ended.stdout
+    assert {file.name for file in path.parent.iterdir()} == {"last.ckpt", path.name}
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+def test_the_process_that_is_terminated_says_so(monkeypatch, tmp_path, options):
+    monkeypatch.setenv("FAULT", "sigterm")
+    ended = _run(__file__, *options)
+    assert ended.returncode != 0
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert (
+        f"prosl fit: process 1 stopped by SIGTERM in epoch 1; {last} is complete: go on with the same command and "
+        "--ckpt_path last\n"
+    ) in ended.stdout
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+def test_prosl_fit_counts_the_batches_of_all_processes_before_it_writes(tmp_path, options):
+    earlier = tmp_path / "checkpoints" / "last.ckpt"
+    earlier.parent.mkdir()
+    earlier.touch()
+    ended = _run("-m", "prosl_lightning", *options, "--data.batch_size=17")
+    assert ended.returncode == 2, ended.stdout
+    assert ended.stdout.count("batch_size is 17 on 2 processes, more than bank_size 32") == 1
+    assert list(tmp_path.rglob("*.*")) == [earlier]
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+def test_prosl_fit_trains_and_goes_on_with_two_processes(tmp_path, options):
+    command = ["-m", "prosl_lightning", *options]
     first = _run(*command, "--trainer.max_epochs=2")
     assert first.returncode == 0, first.stdout
     assert first.stdout.count("for training") == 1  # only rank 0 speaks
@@ -117,4 +192,7 @@ def test_prosl_fit_trains_and_goes_on_with_two_processes(tmp_path, tiny_archive)
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    if sys.argv[1] == "fit":
+        break_second_epoch(os.environ["FAULT"])
+        sys.exit(main())
     train(sys.argv[1], Path(sys.argv[2]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -97,3 +99,48 @@ def test_metrics_of_a_codebook_counted_by_hand():
     perfect = codebook_metrics(torch.tensor([1, 1, 0, 0]), 2, classes=torch.tensor([0, 0, 1, 1]))
     assert perfect["nmi"] == pytest.approx(1)
     assert perfect["ari"] == pytest.approx(1)
+
+
+class _Faiss:
+    """FAISS as `auto` sees it, built for GPUs or not."""
+
+    def __init__(self, gpus: int) -> None:
+        self.made = []
+        if gpus:
+            self.GpuIndexFlatIP, self.GpuIndexFlatConfig = lambda *given: given, type("Config", (), {})
+            self.StandardGpuResources = lambda: self.made.append(1) or len(self.made)
+            self.get_num_gpus = lambda: gpus
+        self.IndexFlatIP = lambda size: ("host", size)
+
+
+@pytest.mark.parametrize(
+    ("installed", "gpus", "on_cpu", "on_cuda"),
+    [(False, 0, False, False), (True, 0, True, False), (True, 2, True, True)],
+)
+def test_auto_is_faiss_only_where_it_runs_beside_the_features(monkeypatch, installed, gpus, on_cpu, on_cuda):
+    monkeypatch.setattr(kmeans_module, "faiss_available", lambda: installed)
+    monkeypatch.setitem(sys.modules, "faiss", _Faiss(gpus))
+    found = [kmeans_module._faiss_runs_on(torch.device(name)) for name in ("cpu", "cuda:1", "meta")]
+    assert found == [on_cpu, on_cuda, False]
+
+
+def test_auto_follows_that_rule_and_faiss_is_taken_at_its_word(monkeypatch):
+    monkeypatch.setattr(kmeans_module, "faiss_available", lambda: True)
+    monkeypatch.setattr(kmeans_module, "_faiss_lloyd", lambda *_: "by faiss")
+    features, start = F.normalize(torch.randn(30, 4), dim=1), torch.eye(4)
+    monkeypatch.setattr(kmeans_module, "_faiss_runs_on", lambda _: False)
+    assert kmeans(features, 4, seed=0, start=start, backend="auto") != "by faiss"
+    assert kmeans(features, 4, seed=0, start=start, backend="faiss") == "by faiss"
+    monkeypatch.setattr(kmeans_module, "_faiss_runs_on", lambda _: True)
+    assert kmeans(features, 4, seed=0, start=start, backend="auto") == "by faiss"
+    assert kmeans(features, 4, seed=0, start=start, backend="torch") != "by faiss"
+
+
+def test_faiss_takes_its_memory_on_the_gpu_once(monkeypatch):
+    faiss = _Faiss(2)
+    monkeypatch.setitem(sys.modules, "faiss", faiss)
+    kmeans_module._gpu_resources.cache_clear()
+    indices = [kmeans_module._faiss_index(faiss, 8, torch.device("cuda", number)) for number in (0, 1, 1)]
+    kmeans_module._gpu_resources.cache_clear()
+    assert [(resources, config.device) for resources, _, config in indices] == [(1, 0), (1, 1), (1, 1)]
+    assert kmeans_module._faiss_index(_Faiss(0), 8, torch.device("cuda", 0)) == ("host", 8)

@@ -104,3 +104,18 @@ def test_buffers_are_written_in_place_and_a_snapshot_is_not():
     bank.forget_samples()
     now = [*bank.buffers(), codebook.centroids, codebook.assignment, codebook.importance]
     assert [buffer.data_ptr() for buffer in now] == addresses
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16])
+def test_a_row_that_overflows_in_float16_leaves_the_bank_as_it_is(dtype):
+    bank = MemoryBank(4, 2)
+    before = bank.snapshot()
+    rows = torch.tensor([[1.0, 0.0], [float("nan"), 0.0], [0.0, 1.0]])
+    with torch.autocast("cpu", dtype, enabled=dtype is not None):
+        bank.enqueue(rows, torch.tensor([5, 6, 7]))
+    kept = dtype == torch.float16
+    assert bank.index.tolist() == [5, -1 if kept else 6, 7, -1]
+    assert torch.equal(bank.features[[0, 2]], rows[[0, 2]])
+    assert torch.equal(bank.features[3], before.features[3])
+    assert torch.equal(bank.features[1], before.features[1]) == kept
+    assert int(bank.pointer) == 3

@@ -113,10 +113,19 @@ def test_a_model_that_fails_leaves_the_others_to_go_on(tiny_archive, tiny_option
             name, tiny_archive, tiny_options, *([_Fails()] if name == "joint-0" else []), max_epochs=2
         )
         group.add(name, trainer, models[name], data)
-    with pytest.warns(UserWarning, match="joint-0 has failed, the other models go on: broken on purpose"):
+    with pytest.warns(UserWarning, match="joint-0 has failed in epoch 0, the other models go on; why is told at"):
         errors = group.fit()
     assert {name: str(error) for name, error in errors.items()} == {"joint-0": "broken on purpose"}
     assert [int(model.codebook.epoch) for model in models.values()] == [-1, 1, 1]
+
+
+def test_nobody_is_said_to_go_on_when_none_is_left(tiny_archive, tiny_options, recwarn):
+    group = SideBySide()
+    for name in ("joint-0", "bone-0"):
+        group.add(name, *_build(name, tiny_archive, tiny_options, _Fails(), max_epochs=1))
+    assert [*group.fit()] == ["joint-0", "bone-0"]
+    told = [str(warning.message) for warning in recwarn if "the other models go on" in str(warning.message)]
+    assert told == ["joint-0 has failed in epoch 0, the other models go on; why is told at the end"]
 
 
 class _Interrupts(Callback):

@@ -7,11 +7,15 @@ import math
 import pytest
 import torch
 
+from prosl_lightning import ProSLModule
+from prosl_lightning._lightning import pl, submodule
 from prosl_lightning.data.archive import Archive
 from prosl_lightning.data.datamodule import SkeletonDataModule
+from prosl_lightning.prosl import module as module_under_test
 from prosl_lightning.prosl.divergence import is_finite, sample_names
 from prosl_lightning.prosl.training_log import TrainingLog
 
+MixedPrecision = submodule("plugins").MixedPrecision
 NAN, INF = math.nan, math.inf
 
 
@@ -64,6 +68,26 @@ def test_with_a_loss_scaler_only_many_in_a_row_stop():
     assert (found.step, found.rows.tolist(), found.rows_before.tolist()) == (4, [4, 14], [3, 13])
 
 
+def test_losses_in_a_row_are_counted_over_the_ends_of_epochs():
+    log = _filled(1.0, NAN)
+    assert log.read(patience=3) is None
+    assert log.without_finite_loss() is None
+    log.start()
+    for step in (2, 3):
+        log.add(step, {"loss": torch.tensor(NAN)}, torch.tensor([step]))
+    found = log.read(patience=3)
+    assert (found.step, found.rows.tolist(), found.is_latest) == (1, [1, 11], False)
+
+
+def test_an_epoch_without_a_finite_loss_is_found():
+    log = _filled(NAN, INF)
+    assert log.read(patience=20) is None
+    found = log.without_finite_loss()
+    assert (found.step, found.terms, found.rows.tolist()) == (0, ("loss",), [0, 10])
+    assert _filled().without_finite_loss() is None
+    assert log.last_batch("weights").rows.tolist() == [1, 11]
+
+
 def test_other_metrics_may_be_undefined():
     log = TrainingLog()
     log.add(0, {"loss": torch.tensor(1.0), "share": torch.tensor(NAN)}, torch.tensor([0]))
@@ -85,3 +109,31 @@ def test_finite_means_everywhere():
     for value in (NAN, INF, -INF):
         bad[2] = value
         assert not is_finite([good, bad])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_keys_that_overflow_with_a_loss_scaler_stay_out_of_the_banks(tiny_archive, tiny_options, monkeypatch):
+    original, rows = module_under_test.unit_projections, []
+
+    def overflow(encoder, view):
+        keys = original(encoder, view)
+        rows.append(len(view))
+        broken = {name: key.clone() for name, key in keys.items()}
+        if len(rows) == 2:
+            for key in broken.values():
+                key[0] = INF
+        return broken
+
+    monkeypatch.setattr(module_under_test, "unit_projections", overflow)
+    pl.seed_everything(0, verbose=False)
+    module, data = ProSLModule(**tiny_options), SkeletonDataModule(str(tiny_archive), batch_size=8)
+    scaler = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
+    trainer = pl.Trainer(
+        max_epochs=1, accelerator="cpu", plugins=[scaler], logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=data)
+    assert len(rows) == 4
+    # Only the loss of the step itself is not finite: three have gone into the means.
+    assert module._training_log._steps == 3
+    assert is_finite(module.banks.buffers())

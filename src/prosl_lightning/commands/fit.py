@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prosl_lightning._lightning import pl, submodule
-from prosl_lightning.commands.fit_several import Several, add_options, runs_of, train
+from prosl_lightning.commands.fit_several import Several, add_options, check_seed, runs_of, train
 from prosl_lightning.commands.parsing import (
     ShortUsageParser,
     resolve_arguments,
@@ -19,9 +19,9 @@ from prosl_lightning.commands.quiet import silence_lightning
 from prosl_lightning.commands.run_folder import (
     KEPT,
     SaveConfig,
+    check_not_put_aside,
     check_resumable,
     keep_missed,
-    newest_checkpoint,
     put_aside,
 )
 from prosl_lightning.commands.stopping import StopCleanly, clean_exits, plugins
@@ -29,6 +29,7 @@ from prosl_lightning.data.archive import Archive
 from prosl_lightning.data.datamodule import SkeletonDataModule
 from prosl_lightning.errors import DataError, MissingExtraError, ProSLError, UsageError
 from prosl_lightning.figures.callback import FigureLogger
+from prosl_lightning.prosl.checkpoint_io import newest_checkpoint
 from prosl_lightning.prosl.checks import check_data
 from prosl_lightning.prosl.initialise import load_initial_weights
 from prosl_lightning.prosl.module import ProSLModule
@@ -96,6 +97,7 @@ class FitCLI(_cli.LightningCLI):  # type: ignore[name-defined]
     def parse_arguments(self, parser: Any, args: Any) -> None:
         """Parse; where one command line stands for several runs, leave it with their configurations."""
         super().parse_arguments(parser, args)
+        check_seed(int(self.config.fit.seed_everything), "--seed_everything")
         if runs := runs_of(self.config.fit, self._parser("fit")):
             raise Several(runs)
 
@@ -121,6 +123,8 @@ class FitCLI(_cli.LightningCLI):  # type: ignore[name-defined]
                 raise DataError(f"model.{name} is {config.model[name]}, the archive {config.data.root} has {value}")
         if config.get("ckpt_path") == "last":
             config.ckpt_path = str(newest_checkpoint(Path(config.trainer.default_root_dir)))
+        if config.model.init_from and not config.get("ckpt_path"):
+            check_not_put_aside(config.model.init_from, Path(config.trainer.default_root_dir))
         self._to_save = config.clone()  # without the W&B run's number, which a fresh run must not take over
         complete_wandb(config.trainer.logger, Path(config.trainer.default_root_dir), config.get("ckpt_path"))
 
@@ -167,7 +171,7 @@ class FitCLI(_cli.LightningCLI):  # type: ignore[name-defined]
         self.datamodule.setup("fit")
         if self.trainer.is_global_zero and self.first:  # seconds per gigabyte, once before hours of training
             self.datamodule.archive.verify()
-        check_data(self.model, self.datamodule)
+        check_data(self.model, self.datamodule, self.trainer.world_size)
         checkpoint = self.checkpoint
         if self.model.hparams["init_from"] and not checkpoint:
             load_initial_weights(self.model, self.model.hparams["init_from"])

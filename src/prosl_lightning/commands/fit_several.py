@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from prosl_lightning._lightning import submodule
-from prosl_lightning.commands.run_folder import newest_checkpoint
-from prosl_lightning.commands.stopping import Terminated
+from prosl_lightning.commands.stopping import INTERRUPTED, Terminated
 from prosl_lightning.errors import DataError, ProSLError, UsageError
+from prosl_lightning.prosl.checkpoint_io import newest_checkpoint
 from prosl_lightning.prosl.side_by_side import SideBySide
 from prosl_lightning.tables import counted
 
@@ -28,6 +28,8 @@ _HELP = {
     "streams": "train several streams side by side, e.g. joint,bone,motion; each in its folder of default_root_dir",
     "seeds": "train with several seeds side by side, e.g. 0,1,2",
 }
+# Starting the group again would put aside the checkpoints of the other models.
+_GOES_ON = r"start again with (.*), without --ckpt_path$", r"go on with \1 and --ckpt_path last"
 
 
 class Several(Exception):
@@ -79,6 +81,17 @@ def runs_of(config: Any, parser: Any) -> list[dict[str, Any]]:
     return runs
 
 
+def check_seed(seed: int, option: str) -> int:
+    """Refuse what numpy takes for no seed.
+
+    Raises:
+        UsageError: Names the option.
+    """
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"{option}: {seed} is no seed; expected whole numbers from 0 to {2**32 - 1}")
+    return seed
+
+
 def _streams(config: Any) -> list[str]:
     if config.streams is None:
         return [config.data.stream]
@@ -100,7 +113,7 @@ def _seeds(config: Any) -> list[int]:
     for seed in _listed(config.seeds):
         if not re.fullmatch(r"\d+", seed):
             raise UsageError(f"--seeds: '{seed}' is no seed; expected whole numbers from 0, e.g. 0,1,2")
-        seeds.append(int(seed))
+        seeds.append(check_seed(int(seed), "--seeds"))
     return _once(seeds, "seeds")
 
 
@@ -166,7 +179,6 @@ def train(configs: Sequence[dict[str, Any]], build: Callable[[dict[str, Any]], F
         ProSLError: Trainings failed; the others have come to their end.
     """
     folders = [Path(config["trainer"]["default_root_dir"]) for config in configs]
-    print(f"{counted(len(folders), 'model')} side by side in {folders[0].parent}: {', '.join(f.name for f in folders)}")
     runs: dict[str, FitCLI] = {}
     group = SideBySide()
     for folder, config in zip(folders, configs, strict=True):
@@ -176,25 +188,32 @@ def train(configs: Sequence[dict[str, Any]], build: Callable[[dict[str, Any]], F
     _share_the_bar(runs)
     for run in runs.values():
         run.before_fit()
+    names = ", ".join(folder.name for folder in folders)
+    print(f"{counted(len(folders), 'model')} side by side in {folders[0].parent}: {names}", flush=True)
     try:
         errors = group.fit()
     except (Terminated, KeyboardInterrupt) as stop:
         _tell_stop(stop, folders)
+        if isinstance(stop, KeyboardInterrupt):
+            raise SystemExit(INTERRUPTED) from None
         raise
     for name, run in runs.items():
         if name not in errors:
             run.after_fit()
     _suggest_fusion([folder for folder in folders if folder.name not in errors], configs[0]["data"]["root"])
-    _raise(errors)
+    _raise(errors, begun=_begun(folders))
 
 
 def _tell_stop(stop: Terminated | KeyboardInterrupt, folders: list[Path]) -> None:
     name = "Ctrl+C"
     if isinstance(stop, Terminated):
         name, stop.told = "SIGTERM", True
-    begun = any((folder / "checkpoints" / "last.ckpt").is_file() for folder in folders)
-    how = "and --ckpt_path last" if begun else "again, as there is no checkpoint yet"
+    how = "and --ckpt_path last" if _begun(folders) else "again, as there is no checkpoint yet"
     print(f"\nprosl fit: all models stopped by {name}; go on with the same command {how}", file=sys.stderr)
+
+
+def _begun(folders: list[Path]) -> bool:
+    return any((folder / "checkpoints" / "last.ckpt").is_file() for folder in folders)
 
 
 def _share_the_bar(runs: dict[str, FitCLI]) -> None:
@@ -218,14 +237,20 @@ def _suggest_fusion(folders: list[Path], data: str) -> None:
             print(f"together:\n  prosl knn --ckpt '[{', '.join(map(str, files))}]' --data.root {data}")
 
 
-def _raise(errors: dict[str, BaseException]) -> None:
-    """One error for all: those of data and files with the models' names, any other as it is."""
+def _raise(errors: dict[str, BaseException], begun: bool) -> None:
+    """One error for all: those of data and files with the models' names, any other as it is.
+
+    Args:
+        errors: By name.
+        begun: Whether any model of the group has a checkpoint, so that one without starts under `--ckpt_path last`.
+    """
     for error in errors.values():
         if not isinstance(error, ProSLError):
             raise error
     models_of: dict[str, list[str]] = {}
     for name, error in errors.items():
-        models_of.setdefault(str(error), []).append(name)
+        text = re.sub(*_GOES_ON, str(error)) if begun else str(error)
+        models_of.setdefault(text, []).append(name)
     if errors:
         text = "\n".join(f"{', '.join(names)}: {message}" for message, names in models_of.items())
         raise type(next(iter(errors.values())))(text)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import shutil
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import torch
 
 from prosl_lightning._lightning import pl
 from prosl_lightning.data.datamodule import SkeletonDataModule
-from prosl_lightning.errors import DataError
+from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.evaluation.fingerprint import epochs_done
 from prosl_lightning.prosl.module import ProSLModule
 from prosl_lightning.tables import counted
@@ -58,29 +56,18 @@ def put_aside(run_folder: Path) -> None:
         print(f"an earlier run's checkpoints are now in {kept}; `--ckpt_path last` would have gone on with them")
 
 
-def newest_checkpoint(run_folder: Path) -> Path:
-    """The checkpoint of a run that was written last and is complete.
-
-    Those of earlier runs, which :func:`put_aside` has renamed, are not this run's.
+def check_not_put_aside(init_from: str, run_folder: Path) -> None:
+    """Refuse to start a fresh run from a file that :func:`put_aside` would move away under it.
 
     Raises:
-        DataError: The folder holds none; Lightning would silently start afresh.
+        UsageError: The file is one of the run's own checkpoints.
     """
-    every = sorted(run_folder.rglob("*.ckpt"), key=lambda file: file.stat().st_mtime, reverse=True)
-    files = [file for file in every if _is_of_this_run(file.relative_to(run_folder))]
-    for file in files:
-        if zipfile.is_zipfile(file):  # the table of contents stands at the end, so a cut-off file is none
-            return file
-    found = f"{len(files)} incomplete file(s)" if files else "nothing"
-    told = f"--ckpt_path last: no complete checkpoint in {run_folder} (found {found}); start without --ckpt_path"
-    aside = f"; an earlier run's can be named, e.g. {every[0]}" if len(every) > len(files) else ""
-    raise DataError(f"{told}\na run writes its first when its first epoch is done{aside}")
-
-
-def _is_of_this_run(file: Path) -> bool:
-    """Not put aside, not of a model of `--streams`, not written by Lightning for SLURM in the middle of an epoch."""
-    other = any(re.fullmatch(r"(checkpoints|joint|bone|motion)-\d+", folder) for folder in file.parts[:-1])
-    return not other and not file.name.startswith("hpc_ckpt_")
+    folder, given = (run_folder / "checkpoints").resolve(), Path(init_from)
+    if any(place.is_relative_to(folder) for place in (given.parent.resolve(), given.resolve())):
+        raise UsageError(
+            f"--model.init_from: {init_from} is in the run's own folder, whose checkpoints a new run puts aside: give "
+            "another --trainer.default_root_dir, or go on with --ckpt_path last"
+        )
 
 
 def keep_missed(last: Path, epochs: int, every: int) -> None:

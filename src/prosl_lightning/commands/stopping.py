@@ -12,9 +12,9 @@ from types import FrameType
 from typing import Any
 
 from prosl_lightning._lightning import pl, submodule
-from prosl_lightning.commands.run_folder import newest_checkpoint
 from prosl_lightning.errors import DataError, ProSLError
-from prosl_lightning.prosl.checkpoint_io import AtomicCheckpointIO, is_full
+from prosl_lightning.prosl.checkpoint_io import AtomicCheckpointIO, how_to_go_on, is_full
+from prosl_lightning.prosl.divergence import forget_passed
 
 _SLURM: Any = submodule("plugins.environments").SLURMEnvironment
 _CheckpointIO: Any = submodule("plugins.io").CheckpointIO
@@ -49,30 +49,25 @@ class StopCleanly(pl.Callback):
             raise Terminated
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: Any) -> None:
-        """What a checkpoint holds must be in the log: a run killed next goes on behind it."""
+        """Write the log, as a run killed next goes on behind the checkpoint; a divergence before it is passed."""
         for logger in trainer.loggers:
             logger.save()
+        forget_passed(trainer, trainer.global_step)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """End the processes that this one has started, and say how to go on."""
-        launcher = trainer.strategy.launcher
-        if launcher is not None:
-            launcher.kill(signal.SIGTERM)
+        """Say how to go on, in the process that got the signal; `EndTogether` ends the others."""
+        advice = how_to_go_on(Path(trainer.default_root_dir))
+        if isinstance(exception, OSError):
+            exception.how_to_go_on = advice  # type: ignore[attr-defined]  # for `clean_exits`, which knows no folder
         if not isinstance(exception, Terminated | KeyboardInterrupt):
             return
         name = "Ctrl+C"
         if isinstance(exception, Terminated):
             name, exception.told = "SIGTERM", True
-        if trainer.is_global_zero:
-            told = f"prosl fit: stopped by {name} in epoch {trainer.current_epoch}"
-            print(f"\n{told}; {_how_to_go_on(Path(trainer.default_root_dir))}", file=sys.stderr)
-
-
-def _how_to_go_on(run_folder: Path) -> str:
-    try:
-        return f"{newest_checkpoint(run_folder)} is complete: go on with the same command and --ckpt_path last"
-    except DataError:
-        return "there is no checkpoint yet: give the same command again, without --ckpt_path"
+        if trainer.is_global_zero or isinstance(exception, Terminated):  # Ctrl+C reaches all
+            process = "" if trainer.is_global_zero else f"process {trainer.global_rank} "
+            told = f"prosl fit: {process}stopped by {name} in epoch {trainer.current_epoch}"
+            print(f"\n{told}; {advice}", file=sys.stderr)
 
 
 def plugins(given: Any) -> list[Any]:
@@ -119,9 +114,9 @@ def clean_exits() -> Iterator[None]:
         cause = error.__context__
         if isinstance(cause, ProSLError):
             raise cause from None
+        advice = getattr(cause, "how_to_go_on", getattr(error, "how_to_go_on", "then start again"))
         raise DataError(
-            f"cannot write {error.filename or 'the log'}: {error.strerror}; earlier checkpoints are kept\n"
-            "free some space there and go on with --ckpt_path last"
+            f"cannot write {error.filename or 'the log'}: {error.strerror}\nfree some space there; {advice}"
         ) from error
     finally:
         if threading.current_thread() is threading.main_thread():

@@ -16,6 +16,7 @@ from prosl_lightning.prosl.importance import joint_importance
 from prosl_lightning.prosl.kmeans import Backend, Clustering, check_faiss, kmeans
 from prosl_lightning.prosl.losses import mean_cosine_of_sum
 from prosl_lightning.prosl.module import ProSLModule
+from prosl_lightning.prosl.out_of_memory import explained_in_training
 from prosl_lightning.seeds import derive_seed, generator
 
 # Sequences whose joints are left out in one go; V + 1 forwards each, so this bounds the memory of the measurement.
@@ -31,7 +32,8 @@ class CodebookCallback(pl.Callback):
     training.
 
     Args:
-        backend: k-means backend, `auto` (FAISS where installed and in one process, else torch), `faiss` or `torch`.
+        backend: k-means backend, `auto` (in one process FAISS where it can run on the device, else torch), `faiss` or
+            `torch`.
     """
 
     def __init__(self, backend: Backend = "auto") -> None:
@@ -56,7 +58,8 @@ class CodebookCallback(pl.Callback):
         assert isinstance(pl_module, ProSLModule)
         built_for = int(pl_module.codebook.epoch)
         if pl_module.is_semantic_epoch(trainer.current_epoch) and built_for != trainer.current_epoch:
-            self.build(trainer, pl_module, trainer.current_epoch)
+            with explained_in_training(pl_module, "the codebook's features", "eval_batch_size"):
+                self.build(trainer, pl_module, trainer.current_epoch)
         if self._metrics:
             named = {f"codebook/{name}": value for name, value in self._metrics.items()}
             pl_module.epoch_metrics |= named
@@ -69,7 +72,8 @@ class CodebookCallback(pl.Callback):
         following = trainer.current_epoch + 1
         is_last = trainer.max_epochs not in (None, -1) and following >= trainer.max_epochs
         if pl_module.is_semantic_epoch(following) and not is_last:
-            self.build(trainer, pl_module, following)
+            with explained_in_training(pl_module, "the codebook's features", "eval_batch_size"):
+                self.build(trainer, pl_module, following)
 
     @torch.no_grad()
     def build(self, trainer: pl.Trainer, module: ProSLModule, epoch: int) -> None:
@@ -90,7 +94,10 @@ class CodebookCallback(pl.Callback):
         assignment = collect_rows(share.rows, found.assignment, datamodule.num_samples)
         classes = collect_rows(share.rows, share.labels, datamodule.num_samples)
         needed = module.hparams["third_branch"] == "semantic"
-        importance = self._importance(module, datamodule, seed) if needed else share.features.new_zeros(0)
+        # A smaller batch than a chunk lowers the memory of this, too.
+        where = explained_in_training(module, "the joint importance", "eval_batch_size", at_once=_IMPORTANCE_CHUNK)
+        with where:
+            importance = self._importance(module, datamodule, seed) if needed else share.features.new_zeros(0)
         codebook.update(found.centroids, assignment, importance)
         codebook.epoch.fill_(epoch)
         module.train(was_training)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from prosl_lightning.errors import DataError
 _TorchCheckpointIO: Any = submodule("plugins.io").TorchCheckpointIO
 # No space, quota used up, file larger than allowed.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# Folders of runs that were put aside, and of the models of `--streams` and `--seeds`.
+_ASIDE, _MODEL = re.compile(r"checkpoints-\d+"), re.compile(r"(joint|bone|motion)-\d+")
 
 
 class AtomicCheckpointIO(_TorchCheckpointIO):
@@ -41,8 +45,8 @@ class AtomicCheckpointIO(_TorchCheckpointIO):
         except OSError as error:
             hint = "free some space there" if is_full(error) else "make the folder writable"
             raise DataError(
-                f"cannot write the checkpoint {path}: {error.strerror or error}; earlier checkpoints are kept\n"
-                f"{hint} and go on with --ckpt_path last"
+                f"cannot write the checkpoint {path}: {error.strerror or error}\n"
+                f"{hint}; {how_to_go_on(Path(path).parent)}"
             ) from error
 
 
@@ -70,6 +74,42 @@ def write_atomically(content: dict[str, Any], path: Path) -> None:
             raise cause from None
         raise
     sync_folder(path.parent)
+
+
+def newest_checkpoint(run_folder: Path) -> Path:
+    """The checkpoint of a run that was written last and is complete.
+
+    Those of earlier runs, whose folder `prosl fit` has renamed, are not this run's.
+
+    Raises:
+        DataError: The folder holds none; Lightning would silently start afresh.
+    """
+    every = sorted(run_folder.rglob("*.ckpt"), key=lambda file: file.stat().st_mtime, reverse=True)
+    files = [file for file in every if _is_of_this_run(file.relative_to(run_folder))]
+    for file in files:
+        if zipfile.is_zipfile(file):  # the table of contents stands at the end, so a cut-off file is none
+            return file
+    found = f"{len(files)} incomplete file(s)" if files else "nothing"
+    told = f"--ckpt_path last: no complete checkpoint in {run_folder} (found {found})"
+    models = sorted({part for file in every for part in file.relative_to(run_folder).parts if _MODEL.fullmatch(part)})
+    if models:
+        raise DataError(f"{told}\nits {', '.join(models)} are models of --streams or --seeds: give these options, too")
+    aside = f"; an earlier run's can be named, e.g. {every[0]}" if len(every) > len(files) else ""
+    raise DataError(f"{told}; start without --ckpt_path\na run writes its first when its first epoch is done{aside}")
+
+
+def _is_of_this_run(file: Path) -> bool:
+    """Not put aside, not of a model of `--streams`, not written by Lightning for SLURM in the middle of an epoch."""
+    other = any(_ASIDE.fullmatch(folder) or _MODEL.fullmatch(folder) for folder in file.parts[:-1])
+    return not other and not file.name.startswith("hpc_ckpt_")
+
+
+def how_to_go_on(run_folder: Path, how: str = "the same command") -> str:
+    """What to do after a run has stopped: to go on, or to start again where it has no checkpoint yet."""
+    try:
+        return f"{newest_checkpoint(run_folder)} is complete: go on with {how} and --ckpt_path last"
+    except DataError:
+        return f"there is no checkpoint yet: start again with {how}, without --ckpt_path"
 
 
 def is_full(error: OSError) -> bool:

@@ -57,6 +57,12 @@ def gather_samples(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+def gather_numbers(number: int, device: torch.device) -> list[int]:
+    """The whole numbers of all processes; none of them goes on before all have called."""
+    numbers: list[int] = gather(torch.tensor([number], device=device)).tolist()
+    return numbers
+
+
 def all_reduce_sum(tensor: Tensor) -> Tensor:
     """Sum over all processes, without gradient; the argument stays as it is."""
     if world_size() == 1:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from prosl_lightning._lightning import pl
 from prosl_lightning.errors import DataError
-from prosl_lightning.prosl.checkpoint_io import write_atomically
+from prosl_lightning.prosl.checkpoint_io import how_to_go_on, write_atomically
 from prosl_lightning.prosl.training_log import Divergence
 
 _MOST_NAMES = 10
@@ -31,6 +33,15 @@ def sample_names(datamodule: Any, rows: Tensor) -> list[str]:
     return [str(name) for name in archive.names[train_rows[rows.numpy()]]]
 
 
+def rows_not_finite(datamodule: Any, rows: Tensor) -> Tensor:
+    """Those of the training rows (N,) whose joints in the data module's archive are not all finite."""
+    archive, train_rows = getattr(datamodule, "archive", None), getattr(datamodule, "train_rows", None)
+    if archive is None or train_rows is None:
+        return rows[:0]
+    good = [bool(np.isfinite(archive.clip(int(row))).all()) for row in train_rows[rows.numpy()]]
+    return rows[~torch.tensor(good, dtype=torch.bool)]
+
+
 def divergence_error(module: pl.LightningModule, found: Divergence) -> DataError:
     """Save the state of a diverged run, and say what happened, where it is kept and what to do.
 
@@ -46,15 +57,21 @@ def divergence_error(module: pl.LightningModule, found: Divergence) -> DataError
     if found.is_latest and module.automatic_optimization and found.rows_before is not None:
         broken_before = not is_finite(module.parameters())
         rows = found.rows_before if broken_before else rows
-    names = sample_names(datamodule, rows)
-    what = "the weights are" if found.terms == ("weights",) else "the loss is"
+    names, broken = sample_names(datamodule, rows), sample_names(datamodule, rows_not_finite(datamodule, rows))
+    what = "the loss is" if not found.of_state else "the weights are" if found.terms == ("weights",) else "the state is"
     cause = ", after an update that broke the weights" if broken_before else ""
     whose = "that update's samples" if broken_before else "its samples"
-    told = (
-        f"{what} not finite in epoch {module.current_epoch} (step {found.step}: {', '.join(found.terms)}){cause}: "
-        f"lower the learning rate, or look at {whose}: {_listed(names)}"
+    look = (
+        f"the joints of some of {whose} are not finite either; repair {_listed(broken)}"
+        if broken
+        else f"lower the learning rate, or look at {whose}: {_listed(names)}"
     )
-    return DataError(f"{told}\n{_saved(module, found, rows, names)}")
+    where = f"epoch {module.current_epoch} (step {found.step}: {', '.join(found.terms)})"
+    # The same would meet the same: a run is deterministic.
+    changed = "repaired data" if broken else "a lower learning rate or repaired data"
+    advice = how_to_go_on(Path(module.trainer.default_root_dir), changed)
+    content = {"step": found.step, "terms": list(found.terms), "rows": rows, "names": names, "broken_names": broken}
+    return DataError(f"{what} not finite in {where}{cause}: {look}\n{_saved(module, found, content)}; {advice}")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -62,7 +79,22 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
-def _saved(module: pl.LightningModule, found: Divergence, rows: Tensor, names: list[str]) -> str:
+def forget_passed(trainer: pl.Trainer, global_step: int) -> None:
+    """Remove what an earlier divergence in the run's folder left, once the run has done its step.
+
+    Args:
+        trainer: The run's.
+        global_step: Steps done.
+    """
+    folder = getattr(trainer.checkpoint_callback, "dirpath", None)
+    for path in Path(folder).glob("diverged*.pt") if folder and trainer.is_global_zero else ():
+        if zipfile.is_zipfile(path):
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("diverged")
+            if found is not None and found["step"] < global_step:
+                path.unlink()
+
+
+def _saved(module: pl.LightningModule, found: Divergence, diverged: dict[str, Any]) -> str:
     trainer = module.trainer
     folder = getattr(trainer.checkpoint_callback, "dirpath", None)
     if not folder:
@@ -76,7 +108,7 @@ def _saved(module: pl.LightningModule, found: Divergence, rows: Tensor, names: l
         "state_dict": module.state_dict(),
         "hyper_parameters": dict(module.hparams),
         "optimizer_states": [optimizer.state_dict() for optimizer in trainer.optimizers],
-        "diverged": {"step": found.step, "terms": list(found.terms), "rows": rows, "names": names},
+        "diverged": diverged,
     }
     module.on_save_checkpoint(content)
     try:
@@ -84,4 +116,4 @@ def _saved(module: pl.LightningModule, found: Divergence, rows: Tensor, names: l
     except OSError as error:
         return f"its state could not be saved to {path}: {error.strerror or error}"
     late = "" if found.is_latest else " (of a later step: --trainer.log_every_n_steps 1 stops at the very one)"
-    return f"state{late} and all names: {path}; checkpoints before it are kept: go on with --ckpt_path last"
+    return f"state{late} and all names: {path}"

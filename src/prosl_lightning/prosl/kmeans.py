@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -62,7 +62,8 @@ def kmeans(
         num_clusters: Number of centroids k.
         seed: Same seed, features and machine: same result.
         start: Centroids (k, D) to start from; None makes the restarts of a first build.
-        backend: ``faiss``, ``torch`` (runs where the features are), or ``auto``: FAISS where installed.
+        backend: ``torch`` (runs where the features are), ``faiss`` (on the CPU where it was not built for GPUs), or
+            ``auto``: FAISS where it is installed and can run where the features are, else ``torch``.
         divided: Whether `features` are this process's part of the points, all processes calling at once. The result is
             that of one process with the parts concatenated, each process getting the assignment of its part. ``auto``
             then is ``torch``, the only backend that can.
@@ -81,13 +82,22 @@ def kmeans(
     if broken:
         raise DataError("the features to cluster are not finite: the encoder has diverged (lower the learning rate)")
     features = features.detach().float()
-    use_faiss = backend != "torch" and not divided and faiss_available()
+    use_faiss = backend == "faiss" or (backend == "auto" and not divided and _faiss_runs_on(features.device))
     run = _faiss_lloyd if use_faiss else partial(_torch_lloyd, divided=divided)
     if start is not None and start.shape == (num_clusters, features.shape[1]):
         return run(features, start.to(features), WARM_ITERATIONS)
     part = _draw_part(features, total, generator("cpu", seed), divided)
     alone = _faiss_lloyd if use_faiss else _torch_lloyd
     return run(features, _best_restart(part, num_clusters, seed, alone, divided), REFINE_ITERATIONS)
+
+
+def _faiss_runs_on(device: torch.device) -> bool:
+    """Whether FAISS is installed and can cluster on this device; features would have to leave a GPU otherwise."""
+    if not faiss_available() or device.type not in ("cpu", "cuda"):
+        return False
+    import faiss
+
+    return device.type == "cpu" or _has_gpu(faiss)
 
 
 def check_faiss(divided: bool) -> None:
@@ -237,8 +247,20 @@ def _faiss_lloyd(points: Tensor, centroids: Tensor, iterations: int) -> Clusteri
 
 
 def _faiss_index(faiss: Any, size: int, device: torch.device) -> Any:
-    if device.type == "cuda" and hasattr(faiss, "GpuIndexFlatIP") and faiss.get_num_gpus() > 0:
+    if device.type == "cuda" and _has_gpu(faiss):
         config = faiss.GpuIndexFlatConfig()
         config.device = device.index or 0  # the rank's own GPU: faiss.Kmeans(gpu=True) would take all of them
-        return faiss.GpuIndexFlatIP(faiss.StandardGpuResources(), size, config)
+        return faiss.GpuIndexFlatIP(_gpu_resources(), size, config)
     return faiss.IndexFlatIP(size)
+
+
+def _has_gpu(faiss: Any) -> bool:
+    return hasattr(faiss, "GpuIndexFlatIP") and faiss.get_num_gpus() > 0
+
+
+@cache
+def _gpu_resources() -> Any:
+    """FAISS's scratch memory on the GPUs, taken once: every new one would take its own."""
+    import faiss
+
+    return faiss.StandardGpuResources()

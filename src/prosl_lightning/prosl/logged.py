@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import Any
 
@@ -11,11 +12,13 @@ from torch import Tensor
 from prosl_lightning._lightning import pl
 from prosl_lightning.errors import DataError
 from prosl_lightning.prosl.checks import empty_confident_set_cause
+from prosl_lightning.prosl.distributed import gather_numbers
 from prosl_lightning.prosl.divergence import divergence_error, is_finite
 from prosl_lightning.prosl.training_log import MOST_PENDING, Divergence, TrainingLog
 
 # With a loss scaler a step that overflows is left out by design; so many in a row are no accident.
 _PATIENCE_SCALED = 20
+_NEVER = sys.maxsize
 
 
 class LoggedModule(pl.LightningModule):
@@ -47,7 +50,8 @@ class LoggedModule(pl.LightningModule):
             index: Training rows of the batch, (N,).
 
         Raises:
-            DataError: The loss was not finite; names the samples and where the state was saved.
+            DataError: The loss was not finite; names the samples and where the state was saved, or of several
+                processes the one that has said so on stderr.
         """
         log, trainer = self._training_log, self.trainer
         step, every = self.global_step, getattr(trainer, "log_every_n_steps", 0)
@@ -105,19 +109,42 @@ class LoggedModule(pl.LightningModule):
 
     def _close_epoch(self) -> None:
         self._read_log()
-        # A last update may have broken the weights after a finite loss; the checkpoint must not hold them.
-        self._stop_where(None if is_finite(self.parameters()) else self._training_log.last_batch())
+        log, broken = self._training_log, self._broken()
+        # Steps that the loss scaler leaves out make no progress where they are all of an epoch.
+        self._stop_where(log.without_finite_loss() or (log.last_batch(broken) if broken else None))
         self._epoch_means = self._training_log.finish()
 
+    def _broken(self) -> str:
+        """What of the state is not finite and must not reach the checkpoint: an update may follow a finite loss."""
+        if not is_finite(self.parameters()):
+            return "weights"
+        buffers = [(name, buffer) for name, buffer in self.named_buffers() if buffer.is_floating_point()]
+        if is_finite(buffer for _, buffer in buffers):
+            return ""
+        return next(name for name, buffer in buffers if not is_finite([buffer]))
+
     def _read_log(self) -> None:
-        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        self._stop_where(self._training_log.read(_PATIENCE_SCALED if scaled else 1))
+        self._stop_where(self._training_log.read(self._patience))
+
+    @property
+    def _patience(self) -> int:
+        """Losses in a row that must not be finite to stop the run."""
+        return 1 if getattr(self.trainer.precision_plugin, "scaler", None) is None else _PATIENCE_SCALED
 
     def _stop_where(self, found: Divergence | None) -> None:
-        """Stop every process where one has found a loss that is not finite; all ask at the same steps."""
-        several = self.trainer.world_size > 1
-        anywhere = self.trainer.strategy.reduce_boolean_decision(found is not None, all=False) if several else False
-        if found is not None:
-            raise divergence_error(self, found)
-        if anywhere:
-            raise DataError(f"another process has diverged in epoch {self.current_epoch}; its message says more")
+        """Stop every process where one has found a loss that is not finite; all ask at the same steps.
+
+        Who met it first saves and speaks while the others wait: the first process to end ends all.
+        """
+        if self.trainer.world_size == 1:
+            if found is not None:
+                raise divergence_error(self, found)
+            return
+        steps = gather_numbers(_NEVER if found is None else found.step, self.device)
+        if min(steps) == _NEVER:
+            return
+        first = steps.index(min(steps))
+        if found is not None and self.global_rank == first:
+            print(f"process {first}: {divergence_error(self, found)}", file=sys.stderr, flush=True)
+        gather_numbers(0, self.device)
+        raise DataError(f"process {first} has diverged in epoch {self.current_epoch}; its message says more")

@@ -71,6 +71,9 @@ class MemoryBank(nn.Module):
     def enqueue(self, features: Tensor, index: Tensor) -> None:
         """Write a batch over the oldest rows: sample after sample, the levels of a sample side by side.
 
+        In float16 autocast a row that is not finite leaves the row it would replace as it is: one overflow would make
+        every loss NaN until it has left the bank, longer than a run waits for a finite loss.
+
         Args:
             features: (N, D) or (N, levels, D), unit length.
             index: Training row of each sample, (N,) int64.
@@ -85,9 +88,21 @@ class MemoryBank(nn.Module):
                 "lower the batch size or raise bank_size"
             )
         where = (self.pointer + torch.arange(len(rows), device=rows.device)) % len(self.features)
-        self.features.index_copy_(0, where, rows.to(self.features.dtype))
-        self.index.index_copy_(0, where, index.repeat_interleave(len(rows) // len(index)))
+        index = index.repeat_interleave(len(rows) // len(index))
+        rows = rows.to(self.features.dtype)
+        if _may_overflow(rows.device.type):
+            good = rows.isfinite().all(dim=1)
+            rows = torch.where(good.unsqueeze(1), rows, self.features[where])
+            index = torch.where(good, index, self.index[where])
+        self.features.index_copy_(0, where, rows)
+        self.index.index_copy_(0, where, index)
         self.pointer.add_(len(rows)).remainder_(self._wrap)
+
+
+def _may_overflow(device_type: str) -> bool:
+    if not torch.amp.is_autocast_available(device_type):
+        return False
+    return torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type) == torch.float16
 
 
 def build_banks(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from prosl_lightning.bases import BaseMethod
@@ -122,7 +123,7 @@ class Objective:
             losses["kl"] = kl.mean()
         if codebook is None:
             return losses, {}
-        observed = {"excluded_share": codebook.excluded(index, bank.index).float().mean()}
+        observed = {"excluded_share": excluded_share(codebook, index, bank.index)}
         labels = codebook.labels_of(index)
         for branch, features in branches.items():
             result = semantic_loss(
@@ -131,6 +132,25 @@ class Objective:
             losses[f"semantic_{branch}"] = _part_of_mean(result)
             observed[f"confident_share_{branch}"] = result.confident.float().mean()
         return losses, observed
+
+
+def excluded_share(codebook: SemanticCodebook, index: Tensor, memory_index: Tensor) -> Tensor:
+    """Share of pairs of anchor and bank entry that are excluded: the mean of :meth:`SemanticCodebook.excluded`.
+
+    It is counted by label, which never makes the (N, K) pairs.
+
+    Args:
+        codebook: A built one.
+        index: Training rows of the anchors, (N,).
+        memory_index: Training rows of the bank's entries, (K,); -1 for the initial noise.
+
+    Returns:
+        Scalar float32.
+    """
+    labels, memory_labels = codebook.labels_of(index), codebook.labels_of(memory_index)
+    counts = torch.zeros(len(codebook.centroids), dtype=torch.int64, device=index.device)
+    counts.index_add_(0, memory_labels.clamp_min(0), (memory_labels >= 0).long())
+    return counts[labels].sum() / (len(labels) * len(memory_labels))
 
 
 def _part_of_mean(result: SemanticLoss) -> Tensor:

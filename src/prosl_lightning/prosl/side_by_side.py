@@ -72,6 +72,10 @@ class _Turns:
         elif self._stopped:
             raise Stopped
 
+    def others_run(self, own: int) -> bool:
+        """Whether any other still runs, and is to."""
+        return not self._stopped and any(running for n, running in enumerate(self._running) if n != own)
+
     def leave(self, own: int) -> None:
         """Take no further turn."""
         self._running[own] = False
@@ -205,9 +209,10 @@ class SideBySide:
             pass
         except BaseException as error:  # `fit` returns it, in the caller's thread
             member.error = error
-            if len(self._members) > 1:
-                cause = (str(error).splitlines() or [type(error).__name__])[0]
-                warnings.warn(f"{member.name} has failed, the other models go on: {cause}", stacklevel=2)
+            if turns.others_run(number):
+                epoch = member.trainer.current_epoch
+                told = f"{member.name} has failed in epoch {epoch}, the other models go on; why is told at the end"
+                warnings.warn(told, stacklevel=2)
         finally:
             member.trainer.callbacks.remove(take_turns)  # type: ignore[attr-defined]
             turns.leave(number)

@@ -14,7 +14,7 @@ MOST_PENDING = 1000
 
 
 class Divergence(NamedTuple):
-    """The first step whose loss was not finite.
+    """The first step whose loss was not finite, or that left a state that is not.
 
     Attributes:
         step: Its number, as Lightning counts.
@@ -22,6 +22,7 @@ class Divergence(NamedTuple):
         rows: Training rows of its batch, (N,), on the host.
         rows_before: Those of the step before; None where it is not known.
         is_latest: Whether no step followed it.
+        of_state: Whether it is the state, and `terms` names what of it.
     """
 
     step: int
@@ -29,6 +30,7 @@ class Divergence(NamedTuple):
     rows: Tensor
     rows_before: Tensor | None
     is_latest: bool
+    of_state: bool = False
 
 
 class _Step(NamedTuple):
@@ -41,15 +43,16 @@ class TrainingLog:
     """Collects the metrics of an epoch without a host synchronisation per step, and measures its speed."""
 
     def __init__(self) -> None:
+        self._not_finite: list[tuple[_Step, tuple[str, ...]]] = []
         self.start()
 
     def start(self) -> None:
-        """Begin an epoch."""
+        """Begin an epoch; losses in a row that were not finite are counted over its beginning."""
         self.latest: dict[str, float] = {}
         self._names: tuple[str, ...] = ()
         self._pending: list[_Step] = []
-        self._not_finite: list[tuple[_Step, tuple[str, ...]]] = []
-        self._before: _Step | None = None
+        self._before: _Step | None = None  # the last whose loss was finite
+        self._last: _Step | None = None
         self._sum: list[float] = []
         self._steps = self._samples = 0
         self._began = time.perf_counter()
@@ -91,6 +94,7 @@ class TrainingLog:
         rows = torch.stack([step.values for step in pending]).tolist()
         self.latest = dict(zip(self._names, rows[-1], strict=True))
         loss = self._names.index("loss")
+        self._last = pending[-1]
         for step, row in zip(pending, rows, strict=True):
             if math.isfinite(row[loss]):
                 self._sum = [total + value for total, value in zip(self._sum, row, strict=True)]
@@ -112,12 +116,17 @@ class TrainingLog:
         means["samples_per_second"] = self._samples / (time.perf_counter() - self._began)
         return means
 
-    def last_batch(self) -> Divergence | None:
-        """The step read last, as one after which the weights are not finite."""
-        step = self._before
-        return step and Divergence(step.number, ("weights",), step.rows.cpu(), None, True)
+    def without_finite_loss(self) -> Divergence | None:
+        """The first step in a row that is not finite, where the epoch had steps but not one with a finite loss."""
+        return self._divergence(is_latest=False) if self._not_finite and self._last and not self._steps else None
+
+    def last_batch(self, broken: str) -> Divergence | None:
+        """The step read last, as one after which what is called `broken` is not finite."""
+        step = self._last
+        return step and Divergence(step.number, (broken,), step.rows.cpu(), None, True, of_state=True)
 
     def _divergence(self, is_latest: bool) -> Divergence:
         first, terms = self._not_finite[0]
         before = None if self._before is None else self._before.rows.cpu()
-        return Divergence(first.number, terms, first.rows.cpu(), before, is_latest and len(self._not_finite) == 1)
+        is_only, self._not_finite = len(self._not_finite) == 1, []
+        return Divergence(first.number, terms, first.rows.cpu(), before, is_latest and is_only)
