@@ -103,6 +103,7 @@ class Backbone(nn.Module):
         num_bodies: Bodies of its clips.
         num_frames: Frames F of its clips.
         stream: What it sees: `joint`, `bone` or `motion`.
+        input_scale: What that is multiplied by.
         min_crop_frames: Shortest random crop, where a task trains on such.
         data_layout: Body model of the data, where it is another; joints are matched by name, see :class:`JointMapping`.
         data_bodies: Bodies of the data, where they are others.
@@ -119,6 +120,7 @@ class Backbone(nn.Module):
         num_bodies: int,
         num_frames: int = 64,
         stream: str = "joint",
+        input_scale: float = 1.0,
         min_crop_frames: int = 64,
         data_layout: str | Mapping[str, Any] | SkeletonLayout | None = None,
         data_bodies: int | None = None,
@@ -130,6 +132,7 @@ class Backbone(nn.Module):
         self.layout = self.encoder_layout if data_layout is None else SkeletonLayout.of(data_layout)
         self.num_bodies = num_bodies if data_bodies is None else data_bodies
         self.num_frames, self.stream, self.min_crop_frames = num_frames, stream, min_crop_frames
+        self.input_scale = input_scale
         same = (self.layout.joints, self.num_bodies) == (self.encoder_layout.joints, num_bodies)
         self.mapping = None if same else JointMapping(self.layout, self.num_bodies, self.encoder_layout, num_bodies)
         self.options: dict[str, Any] = {
@@ -137,6 +140,7 @@ class Backbone(nn.Module):
             "num_bodies": num_bodies,
             "num_frames": num_frames,
             "stream": stream,
+            "input_scale": input_scale,
             "min_crop_frames": min_crop_frames,
             "data_layout": self.layout.to_plain(),
             "data_bodies": self.num_bodies,
@@ -156,7 +160,7 @@ class Backbone(nn.Module):
         options = encoder.hparams
         names = ("num_bodies", "num_frames", "stream", "min_crop_frames")
         build = {"name": options["base"], "args": dict(options["base_args"] or {})}
-        kept = {name: options[name] for name in names}
+        kept = {name: options[name] for name in names} | {"input_scale": float(encoder.input_scale)}
         return cls(copy.deepcopy(encoder.query_encoder), layout=encoder.layout, build=build, **kept, **changes)
 
     @classmethod
@@ -191,10 +195,10 @@ class Backbone(nn.Module):
         else:
             start, kept = draw_crop(batch.length, ratio=crop, min_frames=self.min_crop_frames, generator=draw)
             view = crop_resize(batch.joints, start, kept, self.num_frames)
-        if self.mapping is None:
-            return to_stream(view, self.stream, self.encoder_layout.parents)
-        view = to_stream(self.mapping(view), self.stream, self.encoder_layout.parents)
-        return view * self.mapping.bones[:, None] if self.stream == "bone" else view
+        view = to_stream(view if self.mapping is None else self.mapping(view), self.stream, self.encoder_layout.parents)
+        if self.mapping is not None and self.stream == "bone":
+            view = view * self.mapping.bones[:, None]
+        return view if self.input_scale == 1 else view * self.input_scale
 
     def forward(self, clips: Tensor) -> Tensor:
         """Features (N, D) of network inputs (N, C, F, V, M)."""

@@ -96,12 +96,14 @@ def check_data(module: ProSLModule, datamodule: Any, world_size: int = 1) -> Non
         DataError: Layout or number of bodies differ.
     """
     options = module.hparams
-    if options["semantic"] and not hasattr(datamodule, "feature_dataloader"):
+    if not hasattr(datamodule, "feature_dataloader"):
         found = "plain loaders" if datamodule is None else type(datamodule).__name__
-        raise UsageError(
-            f"the codebook needs a data module with num_samples and feature_dataloader(), found {found}: "
-            "see SkeletonDataModule, or train the base method alone with semantic=False"
-        )
+        for name, whom in (("semantic", "the codebook"), ("scale_input", "scale_input")):
+            if options[name]:
+                raise UsageError(
+                    f"{whom} needs a data module with num_samples and feature_dataloader(), found {found}: see "
+                    f"SkeletonDataModule, or train with {name}=False"
+                )
     if options["semantic"] and datamodule.num_samples < options["num_clusters"]:
         raise UsageError(
             f"num_clusters is {options['num_clusters']} but the training set has only {datamodule.num_samples} samples"

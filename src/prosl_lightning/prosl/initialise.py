@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -31,6 +32,7 @@ def load_initial_weights(module: ProSLModule, path: str) -> None:
         raise DataError(f"init_from: {path} cannot be read as a checkpoint: {error}") from error
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
     if any(key.startswith(_PREFIX) for key in state):
+        _take_over_scale(module, path, state)
         weights = {key.removeprefix(_PREFIX): value for key, value in state.items() if key.startswith(_PREFIX)}
     else:
         heads = (module.hparams["base_args"] or {}).get("num_heads", 4)
@@ -53,3 +55,11 @@ def load_initial_weights(module: ProSLModule, path: str) -> None:
         )
     for encoder in (module.query_encoder, module.key_encoder):
         encoder.load_state_dict(weights)
+
+
+def _take_over_scale(module: ProSLModule, path: str, state: Mapping[str, Any]) -> None:
+    """An encoder trained on scaled inputs goes on with the same scale."""
+    scale = state.get("input_scale", module.input_scale)
+    if scale != 1 and not module.hparams["scale_input"]:
+        raise DataError(f"init_from: the encoder in {path} was trained with scale_input; set it to true")
+    module.input_scale.copy_(scale)

@@ -40,6 +40,7 @@ class SteppedModule(LoggedModule):
     stronger_views: Any
     query_encoder: Any
     codebook: SemanticCodebook
+    input_scale: Tensor
 
     _captured_step: CapturedStep | None = None
 
@@ -147,4 +148,5 @@ class SteppedModule(LoggedModule):
         ]
 
     def _stream(self, view: Tensor) -> Tensor:
-        return to_stream(view, self.hparams["stream"], self.layout.parents)
+        seen = to_stream(view, self.hparams["stream"], self.layout.parents)
+        return seen * self.input_scale if self.hparams["scale_input"] else seen
