@@ -25,6 +25,7 @@ _PUBLIC = {
     "ProSLModule": "prosl.module",
     "CodebookCallback": "prosl.callback",
     "SemanticCodebook": "prosl.codebook",
+    "SharedClusters": "prosl.shared_clusters",
     "MemoryBank": "prosl.memory_bank",
     "SideBySide": "prosl.side_by_side",
     "SkeletonEncoder": "evaluation.encoder",
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from prosl_lightning.prosl.codebook import SemanticCodebook
     from prosl_lightning.prosl.memory_bank import MemoryBank
     from prosl_lightning.prosl.module import ProSLModule
+    from prosl_lightning.prosl.shared_clusters import SharedClusters
     from prosl_lightning.prosl.side_by_side import SideBySide
     from prosl_lightning.skeleton import SkeletonLayout
 

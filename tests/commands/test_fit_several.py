@@ -238,6 +238,13 @@ def test_the_requeue_lines_of_the_documentation_know_whether_to_go_on(tmp_path):
         (("--seeds", "0,1", "--trainer.devices", "2"), 2, "models side by side share one device, the trainer has 2"),
         (("--seeds", "0,1", "--model.bank_size", "4"), 2, "batch_size is 8, more than bank_size 4"),
         (("--seeds", "0,1", "--model.bank_sise", "4"), 2, "bank_sise"),
+        (("--seeds", "0,1", "--shared_codebook", "true"), 2, "--shared_codebook is for several streams: give them by"),
+        (("--shared_codebook", "true"), 2, "--shared_codebook is for several streams: give them by --streams, e.g."),
+        (
+            ("--streams", "joint,bone", "--shared_codebook", "true", "--model.semantic", "false"),
+            2,
+            "a shared codebook needs semantic=True in every model",
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_before_anything_is_written(fit, arguments, code, message):
@@ -245,3 +252,15 @@ def test_what_cannot_be_is_refused_before_anything_is_written(fit, arguments, co
     assert (result.code, message in result.err) == (code, True), result.err
     assert "side by side in" not in result.out
     assert not Path("run").exists()
+
+
+def test_streams_of_one_seed_share_their_codebook(fit):
+    several = ("--streams", "joint,bone", "--seeds", "0,1", "--shared_codebook", "true")
+    result = fit(*several, "--trainer.max_epochs", 2)
+    assert (result.code, result.err) == (0, "")
+    own = {name: _read(f"run/{name}/checkpoints/last.ckpt")["state_dict"] for name in NAMES}
+    labels = {name: state["codebook.assignment"] for name, state in own.items()}
+    assert torch.equal(labels["joint-0"], labels["bone-0"])
+    assert torch.equal(labels["joint-1"], labels["bone-1"])
+    assert not torch.equal(labels["joint-0"], labels["joint-1"])
+    assert not torch.allclose(own["joint-0"]["codebook.centroids"], own["bone-0"]["codebook.centroids"])

@@ -99,7 +99,7 @@ class FitCLI(_cli.LightningCLI):  # type: ignore[name-defined]
         super().parse_arguments(parser, args)
         check_seed(int(self.config.fit.seed_everything), "--seed_everything")
         if runs := runs_of(self.config.fit, self._parser("fit")):
-            raise Several(runs)
+            raise Several(runs, self.config.fit.shared_codebook)
 
     def _parse_ckpt_path(self) -> None:
         """Keep the configuration as given: Lightning would put the checkpoint's over it, command line included."""
@@ -265,6 +265,7 @@ def main(arguments: Sequence[str]) -> None:
         _run(FitCLI)
     except Several as several:
         sys.argv = saved[:1]
-        train(several.runs, lambda run: _run(_BuiltCLI, {"subcommand": "fit", "fit": run}))
+        build = lambda run: _run(_BuiltCLI, {"subcommand": "fit", "fit": run})  # noqa: E731
+        train(several.runs, several.shared_codebook, build)
     finally:
         sys.argv = saved

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,9 @@ import yaml
 from prosl_lightning._lightning import submodule
 from prosl_lightning.commands.stopping import INTERRUPTED, Terminated
 from prosl_lightning.errors import DataError, ProSLError, UsageError
+from prosl_lightning.prosl.callback import CodebookCallback
 from prosl_lightning.prosl.checkpoint_io import newest_checkpoint
+from prosl_lightning.prosl.shared_clusters import SharedClusters
 from prosl_lightning.prosl.side_by_side import SideBySide
 from prosl_lightning.tables import counted
 
@@ -27,6 +29,7 @@ _STREAMS = ("joint", "bone", "motion")
 _HELP = {
     "streams": "train several streams side by side, e.g. joint,bone,motion; each in its folder of default_root_dir",
     "seeds": "train with several seeds side by side, e.g. 0,1,2",
+    "shared_codebook": "cluster the features of all streams together; the models of one seed have the labels in common",
 }
 # Starting the group again would put aside the checkpoints of the other models.
 _GOES_ON = r"start again with (.*), without --ckpt_path$", r"go on with \1 and --ckpt_path last"
@@ -35,15 +38,16 @@ _GOES_ON = r"start again with (.*), without --ckpt_path$", r"go on with \1 and -
 class Several(Exception):
     """Carries the configurations of several runs out of the parsing of one command line."""
 
-    def __init__(self, runs: list[dict[str, Any]]) -> None:
+    def __init__(self, runs: list[dict[str, Any]], shared_codebook: bool) -> None:
         super().__init__(f"{len(runs)} runs")
-        self.runs = runs
+        self.runs, self.shared_codebook = runs, shared_codebook
 
 
 def add_options(parser: Any) -> None:
-    """Add `--streams` and `--seeds`."""
+    """Add `--streams`, `--seeds` and `--shared_codebook`."""
     parser.add_argument("--streams", type=str | list[str] | None, default=None, help=_HELP["streams"])
     parser.add_argument("--seeds", type=int | str | list[int] | None, default=None, help=_HELP["seeds"])
+    parser.add_argument("--shared_codebook", type=bool, default=False, help=_HELP["shared_codebook"])
 
 
 def runs_of(config: Any, parser: Any) -> list[dict[str, Any]]:
@@ -58,14 +62,16 @@ def runs_of(config: Any, parser: Any) -> list[dict[str, Any]]:
         neither option is given.
 
     Raises:
-        UsageError: A stream is unknown or something is given twice.
+        UsageError: A stream is unknown, something is given twice, or one stream cannot share.
         DataError: `--ckpt_path last`, and no run has a checkpoint.
     """
+    if config.shared_codebook and (config.streams is None or len(_streams(config)) < 2):
+        raise UsageError("--shared_codebook is for several streams: give them by --streams, e.g. joint,bone,motion")
     if config.streams is None and config.seeds is None:
         return []
     streams, seeds = _streams(config), _seeds(config)
     shared = yaml.safe_load(parser.dump(config, skip_none=False, skip_validation=True))
-    for name in ("streams", "seeds", "config"):
+    for name in ("streams", "seeds", "shared_codebook", "config"):
         shared.pop(name, None)
     root = Path(config.trainer.default_root_dir)
     folders = {(stream, seed): root / f"{stream}-{seed}" for seed, stream in itertools.product(seeds, streams)}
@@ -168,11 +174,12 @@ def _classes(given: Any, kind: str) -> list[dict[str, Any]]:
     return [each.setdefault("init_args", {}) for each in found if str(each.get("class_path", "")).endswith(kind)]
 
 
-def train(configs: Sequence[dict[str, Any]], build: Callable[[dict[str, Any]], FitCLI]) -> None:
+def train(configs: Sequence[dict[str, Any]], shared_codebook: bool, build: Callable[[dict[str, Any]], FitCLI]) -> None:
     """Train several runs side by side.
 
     Args:
         configs: What :func:`runs_of` found.
+        shared_codebook: Whether the models of one seed have their semantic labels in common.
         build: Makes model, data and trainer of one of them.
 
     Raises:
@@ -185,6 +192,8 @@ def train(configs: Sequence[dict[str, Any]], build: Callable[[dict[str, Any]], F
         run = runs[folder.name] = build(config)
         run.first = len(runs) == 1
         group.add(folder.name, run.trainer, run.model, run.datamodule, run.checkpoint)
+    if shared_codebook:
+        _share_codebooks(runs)
     _share_the_bar(runs)
     for run in runs.values():
         run.before_fit()
@@ -216,6 +225,25 @@ def _begun(folders: list[Path]) -> bool:
     return any((folder / "checkpoints" / "last.ckpt").is_file() for folder in folders)
 
 
+def _share_codebooks(runs: dict[str, FitCLI]) -> None:
+    """One clustering for the models of each seed."""
+    for own in _by_seed(runs).values():
+        shared = SharedClusters([runs[name].model for name in own])
+        for name in own:
+            callbacks = runs[name].trainer.callbacks
+            if not any(isinstance(callback, CodebookCallback) for callback in callbacks):
+                callbacks.insert(0, CodebookCallback())
+            next(callback for callback in callbacks if isinstance(callback, CodebookCallback)).shared = shared
+
+
+def _by_seed(names: Iterable[str]) -> dict[str, list[str]]:
+    """Names of runs, `stream-seed`, of each seed."""
+    of_seed: dict[str, list[str]] = {}
+    for name in names:
+        of_seed.setdefault(name.split("-")[1], []).append(name)
+    return of_seed
+
+
 def _share_the_bar(runs: dict[str, FitCLI]) -> None:
     """One progress bar for all, that of the first model; the models are at the same place."""
     models = {name: run.model for name, run in runs.items()}
@@ -229,10 +257,9 @@ def _share_the_bar(runs: dict[str, FitCLI]) -> None:
 
 def _suggest_fusion(folders: list[Path], data: str) -> None:
     """How the streams of one seed are judged together."""
-    of_seed: dict[str, list[Path]] = {}
-    for folder in folders:
-        of_seed.setdefault(folder.name.split("-")[1], []).append(folder / "checkpoints" / "last.ckpt")
-    for files in of_seed.values():
+    of_name = {folder.name: folder / "checkpoints" / "last.ckpt" for folder in folders}
+    for names in _by_seed(of_name).values():
+        files = [of_name[name] for name in names]
         if len(files) > 1 and all(file.is_file() for file in files):
             print(f"together:\n  prosl knn --ckpt '[{', '.join(map(str, files))}]' --data.root {data}")
 

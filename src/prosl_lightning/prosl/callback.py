@@ -9,6 +9,7 @@ from torch import Tensor
 
 from prosl_lightning._lightning import pl
 from prosl_lightning.data.batch import SkeletonBatch
+from prosl_lightning.errors import UsageError
 from prosl_lightning.prosl.diagnostics import codebook_metrics
 from prosl_lightning.prosl.distributed import all_reduce_sum, collect_rows, make_identical
 from prosl_lightning.prosl.extract import divide, extract_share, iterate
@@ -17,6 +18,7 @@ from prosl_lightning.prosl.kmeans import Backend, Clustering, check_faiss, kmean
 from prosl_lightning.prosl.losses import mean_cosine_of_sum
 from prosl_lightning.prosl.module import ProSLModule
 from prosl_lightning.prosl.out_of_memory import explained_in_training
+from prosl_lightning.prosl.shared_clusters import SharedClusters
 from prosl_lightning.seeds import derive_seed, generator
 
 # Sequences whose joints are left out in one go; V + 1 forwards each, so this bounds the memory of the measurement.
@@ -34,14 +36,18 @@ class CodebookCallback(pl.Callback):
     Args:
         backend: k-means backend, `auto` (in one process FAISS where it can run on the device, else torch), `faiss` or
             `torch`.
+        shared: Labels that this model has in common with others trained beside it.
     """
 
-    def __init__(self, backend: Backend = "auto") -> None:
+    def __init__(self, backend: Backend = "auto", shared: SharedClusters | None = None) -> None:
         self.backend: Backend = backend
+        self.shared = shared
         self._metrics: dict[str, float] = {}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuse a backend that cannot be used now, and not after the warm-up."""
+        """Refuse what cannot be used now, and not after the warm-up."""
+        if self.shared is not None and trainer.world_size > 1:
+            raise UsageError("a shared codebook is for models side by side in one process: use devices=1")
         if self.backend == "faiss":
             check_faiss(trainer.world_size > 1)
 
@@ -58,8 +64,7 @@ class CodebookCallback(pl.Callback):
         assert isinstance(pl_module, ProSLModule)
         built_for = int(pl_module.codebook.epoch)
         if pl_module.is_semantic_epoch(trainer.current_epoch) and built_for != trainer.current_epoch:
-            with explained_in_training(pl_module, "the codebook's features", "eval_batch_size"):
-                self.build(trainer, pl_module, trainer.current_epoch)
+            self.build(trainer, pl_module, trainer.current_epoch)
         if self._metrics:
             named = {f"codebook/{name}": value for name, value in self._metrics.items()}
             pl_module.epoch_metrics |= named
@@ -72,12 +77,14 @@ class CodebookCallback(pl.Callback):
         following = trainer.current_epoch + 1
         is_last = trainer.max_epochs not in (None, -1) and following >= trainer.max_epochs
         if pl_module.is_semantic_epoch(following) and not is_last:
-            with explained_in_training(pl_module, "the codebook's features", "eval_batch_size"):
-                self.build(trainer, pl_module, following)
+            self.build(trainer, pl_module, following)
 
-    @torch.no_grad()
     def build(self, trainer: pl.Trainer, module: ProSLModule, epoch: int) -> None:
         """Cluster the training set for `epoch`, measure joint importance, keep what is to be logged."""
+        with explained_in_training(module, "the codebook's features", "eval_batch_size"), torch.no_grad():
+            self._build(trainer, module, epoch)
+
+    def _build(self, trainer: pl.Trainer, module: ProSLModule, epoch: int) -> None:
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
         seed = derive_seed(module.hparams["seed"], epoch)
         was_training = module.training
@@ -90,7 +97,10 @@ class CodebookCallback(pl.Callback):
         codebook, num_clusters = module.codebook, module.hparams["num_clusters"]
         previous = codebook.assignment.clone() if codebook.is_built else None
         start = codebook.centroids.clone() if codebook.is_built else None
-        found = self.cluster(share.features, share.labels, num_clusters, start, seed)
+        if self.shared is None:
+            found = self.cluster(share.features, share.labels, num_clusters, start, seed)
+        else:
+            found = self.shared.clustering(share.features, datamodule, epoch, self.backend)
         assignment = collect_rows(share.rows, found.assignment, datamodule.num_samples)
         classes = collect_rows(share.rows, share.labels, datamodule.num_samples)
         needed = module.hparams["third_branch"] == "semantic"

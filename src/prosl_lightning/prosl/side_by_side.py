@@ -102,6 +102,10 @@ class _TakeTurns(pl.Callback):
             torch.cuda.synchronize(device)  # the frames were copied on another stream
             torch.cuda.set_stream(torch.cuda.Stream(device))
 
+    def on_train_start(self, *_: Any) -> None:
+        """All have loaded their checkpoints before any begins its first epoch."""
+        self._turns.pass_on(self._own)
+
     def on_train_batch_end(self, *_: Any) -> None:
         """The step is queued and nobody has waited for it: now the others queue theirs."""
         self._turns.pass_on(self._own)
