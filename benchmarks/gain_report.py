@@ -3,8 +3,8 @@
     python benchmarks/gain_report.py runs/gain/rows.jsonl --out docs/images
 
 Prints Markdown: accuracies along the warm-up, each arm's mean, and its paired difference to `plain` from the same
-warm-up with a 95 % interval (Student's t over seeds). Draws gain against the codebook's pair precision where there are
-`labels-P` arms.
+warm-up with a 95 % interval (Student's t over seeds), for every stream, for all fused, and for the mean of the streams.
+Draws gain against the codebook's pair precision where there are `labels-P` arms.
 """
 
 from __future__ import annotations
@@ -35,72 +35,97 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows that may be compared: the same data set and settings."""
+    """Rows that may be compared: the same data set and settings, whatever the stream."""
     found: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        settings = {name: value for name, value in row["settings"].items() if name not in ("epochs", "drop")}
+        apart = ("epochs", "drop", "stream", "together")
+        settings = {name: value for name, value in row["settings"].items() if name not in apart}
         found[json.dumps([row["set"], settings], sort_keys=True)].append(row)
     return found
 
 
+def stream_of(row: Row) -> str:
+    """`joint`, `bone`, `motion`, or several with a + between them."""
+    return str(row["settings"].get("stream", "joint"))
+
+
 def warm_table(rows: Sequence[Row]) -> str:
     """Accuracy and cluster quality along the warm-up, mean and deviation over seeds."""
-    by_epoch: dict[int, list[Row]] = defaultdict(list)
+    by_epoch: dict[tuple[str, int], list[Row]] = defaultdict(list)
     for row in rows:
         if row["arm"].startswith("warm-"):
-            by_epoch[int(row["arm"].removeprefix("warm-"))].append(row)
+            by_epoch[stream_of(row), int(row["arm"].removeprefix("warm-"))].append(row)
     if not by_epoch:
         return ""
     example = next(iter(by_epoch.values()))[0]
     columns = [*MEASURES, *(name for name in example if name.startswith("pair_precision")), "mean_cosine"]
-    lines = [_line(["epochs", "seeds", *(MEASURES.get(c, c.replace("_", " ")) for c in columns)])]
-    lines.append(_line(["---"] * (len(columns) + 2)))
-    for epoch, found in sorted(by_epoch.items()):
-        cells = [_mean_deviation([row[column] for row in found], column) for column in columns]
-        lines.append(_line([str(epoch), str(len(found)), *cells]))
+    lines = [_line(["stream", "epochs", "seeds", *(MEASURES.get(c, c.replace("_", " ")) for c in columns)])]
+    lines.append(_line(["---"] * (len(columns) + 3)))
+    for (stream, epoch), found in sorted(by_epoch.items(), key=lambda item: (_rank(item[0][0]), item[0][1])):
+        cells = [_mean_deviation([row[c] for row in found], c) if c in found[0] else "" for c in columns]
+        lines.append(_line([stream, str(epoch), str(len(found)), *cells]))
     return "\n".join(lines)
 
 
 def arm_table(rows: Sequence[Row]) -> str:
-    """Every arm's accuracies, and its paired differences to `plain`."""
-    lines = [_line(["arm", "epochs", "seeds", *MEASURES.values(), *(f"{m}: gain" for m in MEASURES.values())])]
-    lines.append(_line(["---"] * (3 + 2 * len(MEASURES))))
-    for (arm, epochs), found in sorted(by_arm(rows).items()):
+    """Every arm's accuracies, and its paired differences to `plain`; of several streams also each seed's mean."""
+    lines = [
+        _line(["arm", "epochs", "stream", "seeds", *MEASURES.values(), *(f"{m}: gain" for m in MEASURES.values())])
+    ]
+    lines.append(_line(["---"] * (4 + 2 * len(MEASURES))))
+    arms = by_arm(rows)
+    for (arm, epochs, stream), found in sorted(arms.items(), key=lambda item: (*item[0][:2], _rank(item[0][2]))):
         means = [_mean_deviation([row[m] for row in found.values()], m) for m in MEASURES]
-        gains = [_signed(*interval(g)) if (g := paired(rows, arm, epochs, m)) else "" for m in MEASURES]
-        lines.append(_line([arm, str(epochs), str(len(found)), *means, *("" if arm == "plain" else g for g in gains)]))
+        gains = [_signed(paired(rows, arm, epochs, m, stream)) for m in MEASURES]
+        lines.append(_line([arm, str(epochs), stream, str(len(found)), *means, *gains]))
+    for arm, epochs in sorted({key[:2] for key in arms if key[0] != "plain"}):
+        streams = [stream for own, length, stream in arms if (own, length) == (arm, epochs) and "+" not in stream]
+        if len(streams) > 1:
+            gains = {m: mean_of_streams(rows, arm, epochs, m, streams) for m in MEASURES}
+            cells = ["" for _ in MEASURES] + [_signed(gain) for gain in gains.values()]
+            lines.append(_line([arm, str(epochs), "mean of streams", str(len(gains["knn"])), *cells]))
     return "\n".join(lines)
 
 
-def by_arm(rows: Sequence[Row]) -> dict[tuple[str, int], dict[int, Row]]:
-    """(arm, epochs) -> seed -> row."""
-    found: dict[tuple[str, int], dict[int, Row]] = defaultdict(dict)
+def by_arm(rows: Sequence[Row]) -> dict[tuple[str, int, str], dict[int, Row]]:
+    """(arm, epochs, stream) -> seed -> row."""
+    found: dict[tuple[str, int, str], dict[int, Row]] = defaultdict(dict)
     for row in rows:
         if "epochs" in row["settings"] and row["arm"] != "raw" and not row["arm"].startswith("warm-"):
-            found[row["arm"], row["settings"]["epochs"]][row["seed"]] = row
+            found[row["arm"], row["settings"]["epochs"], stream_of(row)][row["seed"]] = row
     return found
 
 
-def paired(rows: Sequence[Row], arm: str, epochs: int, measure: str) -> list[float]:
-    """Differences of an arm to `plain` from the same checkpoint, one a seed."""
+def paired(rows: Sequence[Row], arm: str, epochs: int, measure: str, stream: str = "joint") -> dict[int, float]:
+    """Seed -> difference of an arm to `plain` from the same checkpoint."""
     arms = by_arm(rows)
-    plain, own = arms.get(("plain", epochs), {}), arms[arm, epochs]
-    return [own[seed][measure] - plain[seed][measure] for seed in sorted(own) if seed in plain]
+    plain, own = arms.get(("plain", epochs, stream), {}), arms[arm, epochs, stream]
+    return {seed: own[seed][measure] - plain[seed][measure] for seed in sorted(own) if seed in plain and arm != "plain"}
+
+
+def mean_of_streams(
+    rows: Sequence[Row], arm: str, epochs: int, measure: str, streams: Sequence[str]
+) -> dict[int, float]:
+    """Seed -> mean of its streams' differences, of the seeds that have them all."""
+    gains = [paired(rows, arm, epochs, measure, stream) for stream in streams]
+    seeds = set.intersection(*(set(gain) for gain in gains))
+    return {seed: statistics.fmean(gain[seed] for gain in gains) for seed in sorted(seeds)}
 
 
 def dose_figure(rows: Sequence[Row]) -> Figure | None:
     """Gain against the pair precision of a codebook made of corrupted classes; k-means where it fell."""
-    arms = by_arm(rows)
+    arms = by_arm([row for row in rows if stream_of(row) == "joint"])
     doses = [key for key in arms if key[0].startswith("labels-")]
     if len(doses) < 3:
         return None
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     for axes, (measure, name) in zip(figure.subplots(1, len(MEASURES), sharey=True), MEASURES.items(), strict=True):
         axes.axhline(0, color="grey", linewidth=0.8)
-        points = sorted((_precision(arms[key]), paired(rows, *key, measure)) for key in doses)
+        points = sorted((_precision(arms[key]), _gains(rows, key, measure)) for key in doses)
         _dots(axes, points, "#0072B2", "classes, corrupted")
         axes.plot([x for x, _ in points], [statistics.fmean(gains) for _, gains in points], color="#0072B2")
-        found = [(_precision(arms[key]), paired(rows, *key, measure)) for key in arms if key[0] == "prosl"]
+        own = [key for key in arms if key[0].startswith(("prosl", "kmeans-", "fresh-", "shared-"))]
+        found = [(_precision(arms[key]), _gains(rows, key, measure)) for key in own]
         _dots(axes, found, "#D55E00", "k-means of the features")
         axes.set_title(name)
         axes.set_xlabel("pair precision of the codebook")
@@ -108,6 +133,15 @@ def dose_figure(rows: Sequence[Row]) -> Figure | None:
             axes.set_ylabel("gain over the base method, points")
             axes.legend(frameon=False)
     return figure
+
+
+def _gains(rows: Sequence[Row], key: tuple[str, int, str], measure: str) -> list[float]:
+    arm, epochs, stream = key
+    return list(paired(rows, arm, epochs, measure, stream).values())
+
+
+def _rank(stream: str) -> int:
+    return ("joint", "bone", "motion").index(stream) if "+" not in stream else 3
 
 
 def _precision(found: dict[int, Row]) -> float:
@@ -133,7 +167,10 @@ def _mean_deviation(values: Sequence[float], measure: str) -> str:
     return f"{statistics.fmean(values):.{digits}f}{deviation}"
 
 
-def _signed(mean: float, half: float) -> str:
+def _signed(gains: dict[int, float]) -> str:
+    if not gains:
+        return ""
+    mean, half = interval(list(gains.values()))
     return f"{mean:+.1f}" if math.isnan(half) else f"{mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]"
 
 

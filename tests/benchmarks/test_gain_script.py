@@ -20,7 +20,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 @pytest.fixture
 def scripts(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    names = ("gain", "gain_report", "gain_codebooks", "gain_sets")
+    names = ("gain", "gain_report", "gain_codebooks", "gain_sets", "gain_study")
     yield tuple(importlib.import_module(name) for name in names)
     for name in names:
         sys.modules.pop(name, None)
@@ -64,26 +64,40 @@ def test_arms_go_on_from_one_warm_up_and_nothing_runs_twice(scripts, tmp_path, c
     assert f"{np.mean(expected):+.1f} [" in next(line for line in printed.splitlines() if "labels-0.6" in line)
 
 
-def test_other_streams_tell_apart_what_the_features_confuse(scripts):
-    draw = torch.Generator().manual_seed(0)
-    own, other = (
-        torch.eye(2).repeat_interleave(2, dim=0),
-        torch.eye(2).repeat(2, 1),
-    )  # each knows half of four classes
-    classes = torch.arange(4).repeat_interleave(50)
-    features, peer = (
-        torch.nn.functional.normalize(part[classes] + 0.05 * torch.randn(200, 2, generator=draw), dim=1)
-        for part in (own, other)
-    )
-    alone = scripts[2].FreshCodebook().cluster(features, classes, 4, None, seed=0)
-    callback = scripts[2].PeerCodebook([peer])
-    found = callback.cluster(features, classes, 4, None, seed=0)
-    assert pair_precision(alone.assignment, classes) < 0.6
-    assert pair_precision(found.assignment, classes) == 1
-    again = callback.cluster(features, classes, 4, found.centroids, seed=1)
-    assert torch.equal(again.assignment, found.assignment)  # goes on from its own last centroids
-    own_mean = torch.nn.functional.normalize(features[found.assignment == 0].sum(0), dim=0)
-    assert torch.allclose(found.centroids[0], own_mean, atol=1e-6)
+def test_streams_share_their_clusters_and_are_judged_together(scripts, tmp_path, capsys):
+    gain, report, *_ = scripts
+    write_archive(tmp_path / "data" / "synthetic", num_samples=192, seed=0)
+    common = [
+        "--data", str(tmp_path / "data"), "--set", "synthetic", "--seeds", "0", "--warm-epochs", "1", "--epochs", "1",
+        "--drop", "1", "--precision", "32-true", "--keep",
+        "--model", "base_args={hidden_size: 16, num_layers: 1}", "num_frames=8", "bank_size=64", "min_crop_frames=8",
+    ]  # fmt: skip
+    runs = ["--runs", str(tmp_path / "runs")]
+    command = [*common, *runs, "--streams", "joint", "bone", "--arms", "plain", "shared-4"]
+    gain.main(command)
+    file = tmp_path / "runs" / "rows.jsonl"
+    rows = {(row["arm"], report.stream_of(row)): row for row in map(json.loads, file.read_text().splitlines())}
+    both = "joint+bone"
+    assert {arm for arm, stream in rows if stream == both} == {"warm-1", "plain", "shared-4"}
+    labels = {}
+    for stream in ("joint", "bone"):
+        state = torch.load(tmp_path / "runs" / f"synthetic-shared-4-{stream}-0.ckpt", weights_only=True)["state_dict"]
+        labels[stream] = state["codebook.assignment"]
+    assert torch.equal(labels["joint"], labels["bone"])
+    before = file.read_text()
+    gain.main(command)
+    assert file.read_text() == before
+    # Alone, a stream ends where it ends beside the others
+    gain.main([*common, "--runs", str(tmp_path / "alone"), "--arms", "plain"])
+    alone = [json.loads(line) for line in (tmp_path / "alone" / "rows.jsonl").read_text().splitlines()]
+    own = next(row for row in alone if row["arm"] == "plain")
+    assert {**own, "seconds": 0} == {**rows["plain", "joint"], "seconds": 0}
+    capsys.readouterr()
+    report.main([str(file)])
+    printed = capsys.readouterr().out
+    gains = [rows["shared-4", stream]["knn"] - rows["plain", stream]["knn"] for stream in ("joint", "bone")]
+    mean = next(line for line in printed.splitlines() if "| mean of streams |" in line)
+    assert mean.split(" | ")[-3] == f"{np.mean(gains):+.1f}"
 
 
 def test_the_interval_is_student_s(scripts):
