@@ -342,3 +342,11 @@ class _Tuples(_Foreign):
 def test_batches_of_another_form_are_named(tmp_path, tiny_archive, tiny_options):
     with pytest.raises(DataError, match="yields (tuple|list); ProSLModule takes SkeletonBatch"):
         _trainer(tmp_path, 1).fit(ProSLModule(**tiny_options), datamodule=_Tuples(_data(tiny_archive)))
+
+
+def test_a_bank_that_remembers_the_whole_training_set_is_warned_of(tmp_path, tiny_archive, tiny_options, recwarn):
+    _fit(tmp_path, tiny_archive, tiny_options | {"semantic": False, "bank_size": 35}, 1)
+    told = "bank_size is 36 and the training set has 36 sequences: each meets its own last key .* e.g. 9"
+    assert not [warning for warning in recwarn if "bank_size" in str(warning.message)]
+    with pytest.warns(UserWarning, match=told):
+        _fit(tmp_path, tiny_archive, tiny_options | {"semantic": False, "bank_size": 36}, 1)

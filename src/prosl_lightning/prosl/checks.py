@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,15 @@ def check_fit(module: ProSLModule) -> None:
         DataError: Layout or number of bodies differ.
     """
     check_precision(module.trainer.precision)
-    check_data(module, getattr(module.trainer, "datamodule", None), module.trainer.world_size)
+    datamodule = getattr(module.trainer, "datamodule", None)
+    check_data(module, datamodule, module.trainer.world_size)
+    count, remembered = getattr(datamodule, "num_samples", None), module.hparams["bank_size"]
+    if count is not None and remembered >= count:
+        warnings.warn(
+            f"bank_size is {remembered} and the training set has {count} sequences: each meets its own last key among "
+            f"the negatives, and the encoder may not begin to learn; a quarter of the set is enough, e.g. {count // 4}",
+            stacklevel=2,
+        )
 
 
 def check_data(module: ProSLModule, datamodule: Any, world_size: int = 1) -> None:
