@@ -15,9 +15,9 @@ from prosl_lightning.cli import VERBS, main
 from prosl_lightning.commands.parsing import packaged_configs
 from prosl_lightning.version import __version__
 
-FIT = ("demo", "irds", "ntu120", "ntu60", "ntu60-skeletonclr", "nw-ucla", "pku1", "pku2")
+FIT = ("demo", "irds", "ntu120", "ntu60", "ntu60-skeletonclr", "nw-ucla", "pku1", "pku2", "utd-mhad")
 TRANSFER = ("transfer-ntu60-pku2", "transfer-pku1-pku2")
-NAMES = FIT + TRANSFER
+NAMES = tuple(sorted(FIT + TRANSFER))
 
 
 def test_the_packaged_configurations_are_listed_and_printed(prosl):
