@@ -135,6 +135,35 @@ def dose_figure(rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
+def streams_figure(rows: Sequence[Row]) -> Figure | None:
+    """Gain of every arm in each stream, in all streams' mean, and fused."""
+    arms = by_arm(rows)
+    lengths = {epochs for _, epochs, stream in arms if "+" in stream}
+    if len(lengths) != 1:
+        return None
+    epochs = lengths.pop()
+    streams = sorted({stream for *_, stream in arms}, key=_rank)
+    single, kinds = [s for s in streams if "+" not in s], sorted({arm for arm, *_ in arms if arm != "plain"})
+    places = [*single, "mean of streams", *(s for s in streams if "+" in s)]
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
+    for axes, (measure, name) in zip(figure.subplots(1, len(MEASURES), sharey=True), MEASURES.items(), strict=True):
+        axes.axhline(0, color="grey", linewidth=0.8)
+        for number, (arm, colour) in enumerate(zip(kinds, ("#D55E00", "#0072B2", "#009E73", "#CC79A7"), strict=False)):
+            points = []
+            for x, place in enumerate(places):
+                mean = place == "mean of streams"
+                found = mean_of_streams(rows, arm, epochs, measure, single) if mean else None
+                gains = list((paired(rows, arm, epochs, measure, place) if found is None else found).values())
+                points += [(x + 0.2 * (number - (len(kinds) - 1) / 2), gains)] if gains else []
+            _dots(axes, points, colour, arm)
+        axes.set_title(name)
+        axes.set_xticks(range(len(places)), [place.replace("+", "\n+") for place in places], rotation=30)
+    first = figure.axes[0]
+    first.set_ylabel("gain over the base method, points")
+    first.legend(frameon=False)
+    return figure
+
+
 def _gains(rows: Sequence[Row], key: tuple[str, int, str], measure: str) -> list[float]:
     arm, epochs, stream = key
     return list(paired(rows, arm, epochs, measure, stream).values())
@@ -185,10 +214,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name, settings = found[0]["set"], found[0]["settings"]
         print(f"\n## {name}\n\n{json.dumps(settings)}\n")
         print("\n\n".join(filter(None, (warm_table(found), arm_table(found)))))
-        figure = dose_figure(found)
-        if figure is not None and options.out:
-            options.out.mkdir(parents=True, exist_ok=True)
-            figure.savefig(options.out / f"gain-{name}-{number}.png", dpi=150)
+        for kind, figure in (("dose", dose_figure(found)), ("streams", streams_figure(found))):
+            if figure is not None and options.out:
+                options.out.mkdir(parents=True, exist_ok=True)
+                figure.savefig(options.out / f"gain-{name}-{kind}-{number}.png", dpi=150)
 
 
 if __name__ == "__main__":
