@@ -35,8 +35,7 @@ from prosl_lightning.prosl.callback import CodebookCallback
 from prosl_lightning.prosl.module import ProSLModule
 from prosl_lightning.prosl.shared_clusters import SharedClusters
 from prosl_lightning.prosl.side_by_side import SideBySide
-
-STREAMS = ("joint", "bone", "motion")
+from prosl_lightning.skeleton import STREAMS
 
 
 def go_on(studies: Mapping[str, Study], seed: int, arm: str, starts: Mapping[str, Path]) -> None:

@@ -17,6 +17,9 @@ _KEYS = ("joints", "parents", "center", "spine", "shoulders")
 UNITS = ("metre", "normalised")
 
 # A place of the body and what else it is called; the first that a layout has counts.
+STREAMS = ("joint", "bone", "motion")
+"""What an encoder may see of a body: coordinates, joint minus parent, frame minus frame."""
+
 SAME_PLACE: Mapping[str, tuple[str, ...]] = {
     "hip_center": ("spine_base", "waist", "hips"),
     "spine": ("spine_mid", "torso"),

@@ -18,6 +18,7 @@ from prosl_lightning.prosl.callback import CodebookCallback
 from prosl_lightning.prosl.checkpoint_io import newest_checkpoint
 from prosl_lightning.prosl.shared_clusters import SharedClusters
 from prosl_lightning.prosl.side_by_side import SideBySide
+from prosl_lightning.skeleton import STREAMS
 from prosl_lightning.tables import counted
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 _ProgressBar = submodule("callbacks").ProgressBar
 
-_STREAMS = ("joint", "bone", "motion")
 _HELP = {
     "streams": "train several streams side by side, e.g. joint,bone,motion; each in its folder of default_root_dir",
     "seeds": "train with several seeds side by side, e.g. 0,1,2",
@@ -103,9 +103,9 @@ def _streams(config: Any) -> list[str]:
         return [config.data.stream]
     streams = _listed(config.streams)
     for stream in streams:
-        if stream not in _STREAMS:
-            raise UsageError(f"--streams: there is no stream '{stream}'; choose among {', '.join(_STREAMS)}")
-    if config.data.stream != _STREAMS[0]:
+        if stream not in STREAMS:
+            raise UsageError(f"--streams: there is no stream '{stream}'; choose among {', '.join(STREAMS)}")
+    if config.data.stream != STREAMS[0]:
         raise UsageError(
             f"data.stream is {config.data.stream} and --streams {','.join(streams)}: give only one of them"
         )

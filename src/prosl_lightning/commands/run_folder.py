@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from prosl_lightning._lightning import pl
 from prosl_lightning.data.datamodule import SkeletonDataModule
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.evaluation.fingerprint import epochs_done
+from prosl_lightning.prosl.checkpoint_io import copy_atomically
 from prosl_lightning.prosl.module import ProSLModule
 from prosl_lightning.tables import counted
 
@@ -80,9 +80,7 @@ def keep_missed(last: Path, epochs: int, every: int) -> None:
     """
     kept = last.with_name(f"{KEPT.format(epoch=epochs - 1)}.ckpt")
     if epochs and epochs % every == 0 and not kept.exists():
-        partial = kept.with_name(f".{kept.name}.partial")
-        shutil.copyfile(last, partial)
-        partial.rename(kept)
+        copy_atomically(last, kept)
         os.utime(last)  # `last` stays the newest
 
 

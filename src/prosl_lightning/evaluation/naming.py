@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prosl_lightning.evaluation.settings import unusual
+from prosl_lightning.skeleton import STREAMS
 
 _NAMES = {
     "hico-lstm": "HiCo-LSTM", "hico-gru": "HiCo-GRU", "hico-transformer": "HiCo-Transformer",
@@ -40,7 +41,7 @@ def method_name(row: Row) -> str:
     name = "+".join(stages.get(value, f"{value} ({base})") for value in each("semantic"))
     streams = each("stream")
     if len(checkpoints) > 1:
-        name += f"-{len(checkpoints)}s" if set(streams) == {"joint", "bone", "motion"} else f" {'+'.join(streams)}"
+        name += f"-{len(checkpoints)}s" if set(streams) == set(STREAMS) else f" {'+'.join(streams)}"
     elif streams != ["joint"]:
         name += f" {streams[0]}"
     epochs = "+".join(map(str, each("epochs")))

@@ -20,9 +20,9 @@ from prosl_lightning.errors import DataError
 from prosl_lightning.evaluation.naming import Row, data_set, line_key, line_names, settings_of
 from prosl_lightning.evaluation.paper import paper_tables
 from prosl_lightning.figures.style import GREY, PALETTE, open_frame, remark
+from prosl_lightning.skeleton import STREAMS
 from prosl_lightning.tables import counted
 
-_STREAMS = ("joint", "bone", "motion")
 FUSED = "fused"
 # Methods of the paper's tables that are drawn: name there -> name and stream here. It prints no number for the others.
 _PRINTED = {
@@ -139,7 +139,7 @@ def _stream(row: Row) -> str | None:
         return streams[0]
     if len(set(streams)) < len(streams):
         return None
-    return FUSED if set(streams) == set(_STREAMS) else "+".join(sorted(streams, key=_order))
+    return FUSED if set(streams) == set(STREAMS) else "+".join(sorted(streams, key=_order))
 
 
 def _without_stream(row: Row) -> dict[str, Any]:
@@ -284,5 +284,5 @@ def _draw(axes: Axes, panel: Panel, styles: Mapping[str, Mapping[str, Any]], eva
 
 
 def _order(stream: str) -> tuple[int, str]:
-    known = [*_STREAMS, FUSED]
+    known = [*STREAMS, FUSED]
     return (known.index(stream), stream) if stream in known else (2 + stream.count("+"), stream)

@@ -5,22 +5,25 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import zipfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from prosl_lightning._lightning import submodule
 from prosl_lightning.data.staging import sync_folder
 from prosl_lightning.errors import DataError
+from prosl_lightning.skeleton import STREAMS
 
 _TorchCheckpointIO: Any = submodule("plugins.io").TorchCheckpointIO
 # No space, quota used up, file larger than allowed.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # Folders of runs that were put aside, and of the models of `--streams` and `--seeds`.
-_ASIDE, _MODEL = re.compile(r"checkpoints-\d+"), re.compile(r"(joint|bone|motion)-\d+")
+_ASIDE, _MODEL = re.compile(r"checkpoints-\d+"), re.compile(rf"({'|'.join(STREAMS)})-\d+")
 
 
 class AtomicCheckpointIO(_TorchCheckpointIO):
@@ -56,22 +59,40 @@ def write_atomically(content: dict[str, Any], path: Path) -> None:
     Raises:
         OSError: It could not be written; what stood at `path` is untouched, nothing is left beside it.
     """
+    try:
+        with _atomic(path) as file:
+            torch.save(content, file)
+    except RuntimeError as error:
+        # torch's writer reports a failed write as an error of its own, the cause behind it.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
+
+
+def copy_atomically(source: Path, path: Path) -> None:
+    """Copy a file, of which `path` has all or nothing.
+
+    Raises:
+        OSError: As for :func:`write_atomically`.
+    """
+    with source.open("rb") as content, _atomic(path) as file:
+        shutil.copyfileobj(content, file)
+
+
+@contextmanager
+def _atomic(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # One name, not one per process: what a kill left is written over, and no search for *.ckpt finds it.
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:
-            torch.save(content, file)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except BaseException as error:
+    except BaseException:
         with suppress(OSError):
             partial.unlink()
-        # torch's writer reports a failed write as an error of its own, the cause behind it.
-        cause = error.__context__
-        if isinstance(error, RuntimeError) and isinstance(cause, OSError):
-            raise cause from None
         raise
     sync_folder(path.parent)
 

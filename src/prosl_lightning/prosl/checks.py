@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prosl_lightning.data.batch import SkeletonBatch
 from prosl_lightning.errors import DataError, UsageError
-from prosl_lightning.skeleton import SkeletonLayout
+from prosl_lightning.skeleton import STREAMS, SkeletonLayout
 
 if TYPE_CHECKING:
     from prosl_lightning.prosl.module import ProSLModule
@@ -22,7 +22,7 @@ _POSITIVE = (
     "semantic_temperature", "importance_samples", "learning_rate",
 )  # fmt: skip
 _CHOICES = {
-    "stream": ("joint", "bone", "motion"),
+    "stream": STREAMS,
     "bank_wrap": ("full", "reference"),
     "filtered_terms": ("all", "instance"),
     "kl_direction": ("semantic-to-query", "query-to-semantic"),

@@ -8,9 +8,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from prosl_lightning.errors import UsageError
+from prosl_lightning.skeleton import STREAMS
 from prosl_lightning.views.spatial import reorder_joints
-
-STREAMS = ("joint", "bone", "motion")
 
 
 def to_stream(x: Tensor, stream: str, parents: Sequence[int]) -> Tensor:
