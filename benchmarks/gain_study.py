@@ -102,9 +102,8 @@ class Study:
     def warm_up(self, seed: int) -> Path:
         """The base method alone; evaluated untrained and at every fifth of the way."""
         o = self.options
-        pool = f"-{Path(o.pool).name}" if o.pool else ""
-        stream = "" if self.data.stream == "joint" else f"-{self.data.stream}"
-        folder = self.runs / f"{self.name}{'-validate' * o.validate}{pool}{stream}-warm-{seed}"
+        trained = {name: value for name, value in self.settings("warm").items() if not name.startswith("warm")}
+        folder = self.runs / f"{self.name}-{self.data.stream}-warm-{seed}-{_key(self.name, seed, 'warm', trained)[:8]}"
         marks = sorted({round(o.warm_epochs * fifth / 5) for fifth in range(6)})
         before: Path | None = None
         for epochs in marks:

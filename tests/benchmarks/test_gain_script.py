@@ -92,6 +92,13 @@ def test_streams_share_their_clusters_and_are_judged_together(scripts, tmp_path,
     alone = [json.loads(line) for line in (tmp_path / "alone" / "rows.jsonl").read_text().splitlines()]
     own = next(row for row in alone if row["arm"] == "plain")
     assert {**own, "seconds": 0} == {**rows["plain", "joint"], "seconds": 0}
+    # Other settings have a warm-up of their own in the same folder
+    gain.main([*common, "scale_input=true", *runs, "--arms"])
+    warm = [row for row in map(json.loads, file.read_text().splitlines()) if row["arm"] == "warm-1" and "knn" in row]
+    cosines = [row["mean_cosine"] for row in warm if report.stream_of(row) == "joint"]
+    assert len(cosines) == 2
+    assert cosines[0] != cosines[1]
+    file.write_text(before)
     capsys.readouterr()
     report.main([str(file)])
     printed = capsys.readouterr().out
