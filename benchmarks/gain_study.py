@@ -23,6 +23,7 @@ from prosl_lightning.evaluation.fusion import fuse
 from prosl_lightning.evaluation.knn import knn_accuracy
 from prosl_lightning.evaluation.linear import linear_evaluation
 from prosl_lightning.prosl.diagnostics import codebook_metrics
+from prosl_lightning.prosl.input_scale import measure_input_scale
 from prosl_lightning.prosl.kmeans import kmeans
 from prosl_lightning.prosl.losses import mean_cosine
 from prosl_lightning.prosl.module import ProSLModule
@@ -115,6 +116,8 @@ class Study:
                     trainer.fit(module, datamodule=self.training_data, ckpt_path=before)
                 else:
                     trainer.strategy.connect(module)
+                    if module.hparams["scale_input"]:
+                        module.input_scale.copy_(measure_input_scale(module, self.training_data))
                 save(trainer, path)
             if not self.done(seed, f"warm-{epochs}"):
                 self.write(seed, f"warm-{epochs}", self.evaluate(path, seed))

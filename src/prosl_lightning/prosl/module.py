@@ -56,7 +56,7 @@ class ProSLModule(SteppedModule):
         num_frames: Frames of a view, the encoder's clip length.
         stream: What the encoder sees: `joint`, `bone` or `motion`.
         scale_input: Whether what the encoder sees is divided by its standard deviation over the training set, measured
-            before the first step. On small data the streams `bone` and `motion` hardly learn without it.
+            before the first step. On small data the stream `motion` may not learn without it.
         bank_size: Samples each memory bank remembers.
         bank_wrap: `full`, or `reference` for the public HiCo code's write position.
         temperature: Of the contrast and of the KL loss.
