@@ -100,7 +100,15 @@ def test_streams_share_their_clusters_and_are_judged_together(scripts, tmp_path,
     assert cosines[0] != cosines[1]
     file.write_text(before)
     capsys.readouterr()
-    report.main([str(file)])
+    report.main([str(file), "--out", str(tmp_path / "figures")])
+    assert (tmp_path / "figures" / "gain-synthetic-streams-0.png").stat().st_size > 10_000
+    drawn = report.streams_figure(list(rows.values())).axes[0]
+    assert [label.get_text() for label in drawn.get_xticklabels()] == [
+        "joint",
+        "bone",
+        "mean of streams",
+        "joint\n+bone",
+    ]
     printed = capsys.readouterr().out
     gains = [rows["shared-4", stream]["knn"] - rows["plain", stream]["knn"] for stream in ("joint", "bone")]
     mean = next(line for line in printed.splitlines() if "| mean of streams |" in line)
