@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gain_codebooks import FreshCodebook, LabelCodebook
+from gain_codebooks import LabelCodebook
 from gain_sets import NEVER, SETS
 from gain_study import Study, fused, option, save
 
@@ -87,7 +87,7 @@ def _codebooks(kind: str, seed: int, modules: Mapping[str, ProSLModule]) -> dict
     if kind.startswith("labels-"):
         return {stream: [LabelCodebook(float(kind.removeprefix("labels-")), seed)] for stream in modules}
     if kind.startswith("fresh-"):
-        return {stream: [FreshCodebook()] for stream in modules}
+        return {stream: [CodebookCallback(anew=True)] for stream in modules}
     if kind.startswith("shared-"):
         shared = SharedClusters(list(modules.values()))
         return {stream: [CodebookCallback(shared=shared)] for stream in modules}

@@ -1,4 +1,4 @@
-"""Codebooks for `gain.py` that the library does not build: of true classes, and clustered anew."""
+"""A codebook for `gain.py` that the library does not build: of true classes."""
 
 from __future__ import annotations
 
@@ -24,16 +24,6 @@ class LabelCodebook(CodebookCallback):
     ) -> Clustering:
         """The same labels at every build; their centroids are the means of today's features."""
         return means_of(features, corrupt(classes.cpu(), num_clusters, self._precision, self._seed), num_clusters)
-
-
-class FreshCodebook(CodebookCallback):
-    """k-means anew at every build, not from the last centroids: what it gets wrong differs from epoch to epoch."""
-
-    def cluster(
-        self, features: Tensor, classes: Tensor, num_clusters: int, start: Tensor | None, seed: int
-    ) -> Clustering:
-        """The first build's recipe every time, with that build's own seed."""
-        return super().cluster(features, classes, num_clusters, None, seed)
 
 
 def corrupt(classes: Tensor, num_clusters: int, precision: float, seed: int) -> Tensor:

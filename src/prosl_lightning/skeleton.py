@@ -16,10 +16,10 @@ from prosl_lightning.errors import DataError, UsageError
 _KEYS = ("joints", "parents", "center", "spine", "shoulders")
 UNITS = ("metre", "normalised")
 
-# A place of the body and what else it is called; the first that a layout has counts.
 STREAMS = ("joint", "bone", "motion")
 """What an encoder may see of a body: coordinates, joint minus parent, frame minus frame."""
 
+# A place of the body and what else it is called; the first that a layout has counts.
 SAME_PLACE: Mapping[str, tuple[str, ...]] = {
     "hip_center": ("spine_base", "waist", "hips"),
     "spine": ("spine_mid", "torso"),

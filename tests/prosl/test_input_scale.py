@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from prosl_lightning import ProSLModule, SkeletonDataModule
+from prosl_lightning.commands.run_folder import check_resumable
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.evaluation.backbone import Backbone
 from prosl_lightning.evaluation.features import load_module
@@ -94,6 +95,10 @@ def test_init_from_takes_the_scale_over_or_asks_for_it(tmp_path, tiny_archive, t
     assert float(on.input_scale) == 7
     with pytest.raises(DataError, match="was trained with scale_input; set it to true"):
         _fit(tmp_path / "off", tiny_archive, options | {"init_from": str(checkpoint)})
+    _fit(tmp_path / "plain", tiny_archive, options)
+    unscaled = {"scale_input": True, "init_from": str(tmp_path / "plain" / "end.ckpt")}
+    with pytest.raises(DataError, match="was trained without scale_input; set it to false"):
+        _fit(tmp_path / "off", tiny_archive, options | unscaled)
 
 
 def test_checkpoints_from_before_the_option_still_load(tmp_path, tiny_archive, tiny_options):
@@ -111,3 +116,21 @@ def test_plain_loaders_are_refused(tiny_archive, tiny_options):
     trainer = pl.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, max_epochs=1)
     with pytest.raises(UsageError, match="scale_input needs a data module .* or train with scale_input=False"):
         trainer.fit(module, train_dataloaders=data.train_dataloader())
+
+
+def test_a_resumed_run_keeps_its_scale_and_old_runs_go_on(tmp_path, tiny_archive, tiny_options):
+    data = SkeletonDataModule(str(tiny_archive), batch_size=8)
+    data.setup("fit")
+    options = tiny_options | {"semantic": False}
+    for before, after in ((True, False), (False, True)):
+        _fit(tmp_path, tiny_archive, options | {"scale_input": before})
+        changed = ProSLModule(**options | {"scale_input": after})
+        with pytest.raises(DataError, match=f"scale_input was {before}, is now {after}"):
+            check_resumable(tmp_path / "end.ckpt", changed, data)
+    content = torch.load(tmp_path / "end.ckpt", weights_only=True)
+    del content["state_dict"]["input_scale"], content["hyper_parameters"]["scale_input"]
+    torch.save(content, tmp_path / "old.ckpt")
+    assert check_resumable(tmp_path / "old.ckpt", ProSLModule(**options), data) == 1
+    with pytest.raises(DataError, match="scale_input was off, is now True"):
+        check_resumable(tmp_path / "old.ckpt", ProSLModule(**options | {"scale_input": True}), data)
+    _fit(tmp_path / "on", tiny_archive, options, 2, tmp_path / "old.ckpt")

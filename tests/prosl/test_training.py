@@ -350,3 +350,23 @@ def test_a_bank_that_remembers_the_whole_training_set_is_warned_of(tmp_path, tin
     assert not [warning for warning in recwarn if "bank_size" in str(warning.message)]
     with pytest.warns(UserWarning, match=told):
         _fit(tmp_path, tiny_archive, tiny_options | {"semantic": False, "bank_size": 36}, 1)
+
+
+class _Starts(CodebookCallback):
+    """Notes what every clustering starts from."""
+
+    def __init__(self, **options):
+        super().__init__("torch", **options)
+        self.starts = []
+
+    def cluster(self, features, classes, num_clusters, start, seed):
+        self.starts.append(start)
+        return super().cluster(features, classes, num_clusters, start, seed)
+
+
+def test_clusters_are_sought_anew_or_from_the_last_centroids(tmp_path, tiny_archive, tiny_options):
+    warm, anew = _Starts(), _Starts(anew=True)
+    _fit(tmp_path / "warm", tiny_archive, tiny_options, 4, warm)
+    _fit(tmp_path / "anew", tiny_archive, tiny_options, 4, anew)
+    assert [start is None for start in warm.starts] == [True, False, False]
+    assert anew.starts == [None, None, None]

@@ -105,12 +105,15 @@ def check_resumable(checkpoint: Path, module: ProSLModule, data: SkeletonDataMod
         for name, value in module.hparams.items()
         if name in options and options[name] != value and not name.startswith("_") and name != "init_from"
     ]
+    stored["state_dict"].setdefault("input_scale", module.input_scale)  # runs from before the option
     # The codebook takes its shapes from the checkpoint.
     own, found = ({k: v.shape for k, v in d.items() if not k.startswith("codebook.")} for d in (
         module.state_dict(), stored["state_dict"],
     ))  # fmt: skip
     advice = "to start a new run from its encoder, use --model.init_from instead of --ckpt_path"
-    if own != found:
+    rescaled = options.get("scale_input", False) != module.hparams["scale_input"]
+    if own != found or rescaled:
+        changes += [f"model.scale_input was off, is now {module.hparams['scale_input']}"] * (rescaled and not changes)
         named = "; ".join(changes) or f"its {len(found)} entries are not this model's {len(own)}"
         raise DataError(f"--ckpt_path: {checkpoint} does not fit this run: {named}\n{advice}")
     before = stored.get("recipe", {}).get("num_samples", data.num_samples)

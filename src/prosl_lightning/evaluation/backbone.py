@@ -160,7 +160,7 @@ class Backbone(nn.Module):
         options = encoder.hparams
         names = ("num_bodies", "num_frames", "stream", "min_crop_frames")
         build = {"name": options["base"], "args": dict(options["base_args"] or {})}
-        kept = {name: options[name] for name in names} | {"input_scale": float(encoder.input_scale)}
+        kept = {name: options[name] for name in names} | {"input_scale": encoder.scale}
         return cls(copy.deepcopy(encoder.query_encoder), layout=encoder.layout, build=build, **kept, **changes)
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -36,28 +37,36 @@ class CodebookCallback(pl.Callback):
     Args:
         backend: k-means backend, `auto` (in one process FAISS where it can run on the device, else torch), `faiss` or
             `torch`.
-        shared: Labels that this model has in common with others trained beside it.
+        anew: Whether every build seeks the clusters anew, and not from the last centroids: as slow as a first build,
+            but the codebook does not confirm itself, see `docs/results.md`.
+        shared: Labels that this model has in common with others trained beside it; always sought anew. Give it again to
+            a run that goes on: it is no part of a checkpoint.
     """
 
-    def __init__(self, backend: Backend = "auto", shared: SharedClusters | None = None) -> None:
+    def __init__(self, backend: Backend = "auto", anew: bool = False, shared: SharedClusters | None = None) -> None:
         self.backend: Backend = backend
-        self.shared = shared
+        self.anew, self.shared = anew, shared
         self._metrics: dict[str, float] = {}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse what cannot be used now, and not after the warm-up."""
         if self.shared is not None and trainer.world_size > 1:
             raise UsageError("a shared codebook is for models side by side in one process: use devices=1")
+        if self.shared is not None:
+            self.shared.reset()
         if self.backend == "faiss":
             check_faiss(trainer.world_size > 1)
 
     def state_dict(self) -> dict[str, Any]:
         """What is still to be logged about the codebook that the checkpoint holds."""
-        return {"metrics": self._metrics}
+        return {"metrics": self._metrics, "shared": self.shared is not None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take that over in a resumed run."""
         self._metrics = dict(state_dict["metrics"])
+        if state_dict.get("shared", False) != (self.shared is not None):
+            before, now = ("", "not ") if self.shared is None else ("not ", "")
+            warnings.warn(f"the codebook was {before}shared with other streams and is {now}from here on", stacklevel=2)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Build the codebook where no earlier epoch's end did (a run's start, or a prolonged one), and log it."""
@@ -96,7 +105,7 @@ class CodebookCallback(pl.Callback):
         )  # fmt: skip
         codebook, num_clusters = module.codebook, module.hparams["num_clusters"]
         previous = codebook.assignment.clone() if codebook.is_built else None
-        start = codebook.centroids.clone() if codebook.is_built else None
+        start = codebook.centroids.clone() if codebook.is_built and not self.anew else None
         if self.shared is None:
             found = self.cluster(share.features, share.labels, num_clusters, start, seed)
         else:

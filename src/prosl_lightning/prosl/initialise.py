@@ -31,8 +31,8 @@ def load_initial_weights(module: ProSLModule, path: str) -> None:
     except Exception as error:
         raise DataError(f"init_from: {path} cannot be read as a checkpoint: {error}") from error
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
+    _take_over_scale(module, path, state)
     if any(key.startswith(_PREFIX) for key in state):
-        _take_over_scale(module, path, state)
         weights = {key.removeprefix(_PREFIX): value for key, value in state.items() if key.startswith(_PREFIX)}
     else:
         heads = (module.hparams["base_args"] or {}).get("num_heads", 4)
@@ -58,8 +58,9 @@ def load_initial_weights(module: ProSLModule, path: str) -> None:
 
 
 def _take_over_scale(module: ProSLModule, path: str, state: Mapping[str, Any]) -> None:
-    """An encoder trained on scaled inputs goes on with the same scale."""
+    """An encoder trained on scaled inputs goes on with the same scale, any other without one."""
     scale = state.get("input_scale", module.input_scale)
-    if scale != 1 and not module.hparams["scale_input"]:
-        raise DataError(f"init_from: the encoder in {path} was trained with scale_input; set it to true")
+    if (scale != 1) != module.hparams["scale_input"]:
+        how, wanted = ("with", "true") if scale != 1 else ("without", "false")
+        raise DataError(f"init_from: the encoder in {path} was trained {how} scale_input; set it to {wanted}")
     module.input_scale.copy_(scale)

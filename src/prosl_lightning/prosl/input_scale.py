@@ -27,7 +27,7 @@ def measure_input_scale(module: ProSLModule, datamodule: Any) -> Tensor:
         datamodule: With `feature_dataloader()`. Each process reads its part of it.
 
     Returns:
-        1 / standard deviation of the inputs, a float32 scalar.
+        1 / standard deviation of the inputs, absent bodies (zeros) included; a float32 scalar.
 
     Raises:
         DataError: All inputs are equal.

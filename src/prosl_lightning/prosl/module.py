@@ -274,5 +274,5 @@ class ProSLModule(SteppedModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A resumed run follows the options it was given, not those kept in the checkpoint's optimizer."""
-        checkpoint["state_dict"].setdefault("input_scale", self.input_scale)  # version 0.1.0 had none
+        checkpoint["state_dict"].setdefault("input_scale", self.input_scale)  # runs from before the option
         follow_options(checkpoint, self.hparams)

@@ -52,8 +52,11 @@ class SharedClusters:
         if len(counts) > 1:
             raise UsageError(f"models that share a codebook have num_clusters {', '.join(map(str, counts))}: one only")
         self.modules = list(modules)
-        self._epoch: int | None = None
-        self._assignment: Tensor | None = None
+        self._assignments: dict[int, Tensor] = {}
+
+    def reset(self) -> None:
+        """Forget the labels: what was clustered belongs to another run."""
+        self._assignments.clear()
 
     @torch.no_grad()
     def assignment(self, datamodule: Any, epoch: int, backend: Backend) -> Tensor:
@@ -67,15 +70,18 @@ class SharedClusters:
             epoch: The epoch the labels are for.
             backend: As for :class:`CodebookCallback`.
         """
-        if epoch == self._epoch and self._assignment is not None:
-            return self._assignment
+        if epoch in self._assignments:
+            return self._assignments[epoch]
         features = [self._features(module, datamodule) for module in self.modules]
         together = F.normalize(torch.cat([own.to(features[0]) for own in features], dim=1), dim=1)
         options = self.modules[0].hparams
         seed = derive_seed(options["seed"], epoch)
-        self._assignment = kmeans(together, options["num_clusters"], seed=seed, backend=backend).assignment
-        self._epoch = epoch
-        return self._assignment
+        found = kmeans(together, options["num_clusters"], seed=seed, backend=backend).assignment
+        # Models that a kill left an epoch apart ask for different epochs in turn: each finds what the first was given.
+        for old in sorted(self._assignments)[:-2]:
+            del self._assignments[old]
+        self._assignments[epoch] = found
+        return found
 
     def clustering(self, features: Tensor, datamodule: Any, epoch: int, backend: Backend) -> Clustering:
         """The labels of :meth:`assignment`, with the means of one model's unit features (N, P) as its centroids."""

@@ -3,7 +3,7 @@
 A step on a GPU is bound by latency, not by arithmetic, so the steps of several models fit beside each other. Each model
 keeps its own Trainer in a thread of its own and, on a GPU, its own stream. Only one thread runs at a time: it queues
 its step on the device and passes the turn on, and the device works on the steps of all. So a model ends exactly as it
-would alone.
+would alone, unless it shares its codebook.
 """
 
 from __future__ import annotations

@@ -123,6 +123,11 @@ class SteppedModule(LoggedModule):
         with explained_in_training(self):
             super().optimizer_step(*args, **kwargs)
 
+    @property
+    def scale(self) -> float:
+        """What the encoder's input is multiplied by."""
+        return float(self.input_scale) if self.hparams["scale_input"] else 1.0
+
     def step(self, batch: SkeletonBatch, draw: torch.Generator) -> Projections:
         """Draw the views of a batch and compute its losses, see :meth:`ProSLModule.losses`."""
         views, stronger = self.draw_views(batch, draw), self.draw_stronger_views(batch, draw)
