@@ -265,7 +265,10 @@ def main(arguments: Sequence[str]) -> None:
         _run(FitCLI)
     except Several as several:
         sys.argv = saved[:1]
-        build = lambda run: _run(_BuiltCLI, {"subcommand": "fit", "fit": run})  # noqa: E731
-        train(several.runs, several.shared_codebook, build)
+        train(
+            several.runs,
+            lambda run: _run(_BuiltCLI, {"subcommand": "fit", "fit": run}),
+            shared_codebook=several.shared_codebook,
+        )
     finally:
         sys.argv = saved

@@ -174,13 +174,15 @@ def _classes(given: Any, kind: str) -> list[dict[str, Any]]:
     return [each.setdefault("init_args", {}) for each in found if str(each.get("class_path", "")).endswith(kind)]
 
 
-def train(configs: Sequence[dict[str, Any]], shared_codebook: bool, build: Callable[[dict[str, Any]], FitCLI]) -> None:
+def train(
+    configs: Sequence[dict[str, Any]], build: Callable[[dict[str, Any]], FitCLI], *, shared_codebook: bool
+) -> None:
     """Train several runs side by side.
 
     Args:
         configs: What :func:`runs_of` found.
-        shared_codebook: Whether the models of one seed have their semantic labels in common.
         build: Makes model, data and trainer of one of them.
+        shared_codebook: Whether the models of one seed have their semantic labels in common.
 
     Raises:
         ProSLError: Trainings failed; the others have come to their end.
@@ -231,9 +233,11 @@ def _share_codebooks(runs: dict[str, FitCLI]) -> None:
         shared = SharedClusters([runs[name].model for name in own])
         for name in own:
             callbacks = runs[name].trainer.callbacks
-            if not any(isinstance(callback, CodebookCallback) for callback in callbacks):
-                callbacks.insert(0, CodebookCallback())
-            next(callback for callback in callbacks if isinstance(callback, CodebookCallback)).shared = shared
+            given = [callback for callback in callbacks if isinstance(callback, CodebookCallback)]
+            if given:
+                given[0].shared = shared
+            else:
+                callbacks.insert(0, CodebookCallback(shared=shared))
 
 
 def _by_seed(names: Iterable[str]) -> dict[str, list[str]]:

@@ -113,7 +113,8 @@ def check_resumable(checkpoint: Path, module: ProSLModule, data: SkeletonDataMod
     advice = "to start a new run from its encoder, use --model.init_from instead of --ckpt_path"
     rescaled = options.get("scale_input", False) != module.hparams["scale_input"]
     if own != found or rescaled:
-        changes += [f"model.scale_input was off, is now {module.hparams['scale_input']}"] * (rescaled and not changes)
+        if rescaled and "scale_input" not in options:
+            changes.append(f"model.scale_input was off, is now {module.hparams['scale_input']}")
         named = "; ".join(changes) or f"its {len(found)} entries are not this model's {len(own)}"
         raise DataError(f"--ckpt_path: {checkpoint} does not fit this run: {named}\n{advice}")
     before = stored.get("recipe", {}).get("num_samples", data.num_samples)

@@ -50,9 +50,9 @@ class CodebookCallback(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse what cannot be used now, and not after the warm-up."""
-        if self.shared is not None and trainer.world_size > 1:
-            raise UsageError("a shared codebook is for models side by side in one process: use devices=1")
         if self.shared is not None:
+            if trainer.world_size > 1:
+                raise UsageError("a shared codebook is for models side by side in one process: use devices=1")
             self.shared.reset()
         if self.backend == "faiss":
             check_faiss(trainer.world_size > 1)

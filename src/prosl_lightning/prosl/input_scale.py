@@ -23,7 +23,7 @@ def measure_input_scale(module: ProSLModule, datamodule: Any) -> Tensor:
     joints' deviation. The bias of a first layer outweighs it, and the features stay in one direction for a long time.
 
     Args:
-        module: Gives the inputs, see :meth:`ProSLModule.prepare`; its own `input_scale` is divided out.
+        module: Gives the inputs, see :meth:`ProSLModule.prepare`; not scaled yet.
         datamodule: With `feature_dataloader()`. Each process reads its part of it.
 
     Returns:
@@ -34,7 +34,7 @@ def measure_input_scale(module: ProSLModule, datamodule: Any) -> Tensor:
     """
     sums = torch.zeros(3, dtype=torch.float64, device=module.device)
     for batch in iterate(module, divide(datamodule.feature_dataloader())):
-        x = module.prepare(batch).double() / module.input_scale.double()
+        x = module.prepare(batch).double()
         sums += torch.stack([x.sum(), x.square().sum(), x.new_tensor(x.numel())])
     total, squares, count = all_reduce_sum(sums)
     deviation = (squares / count - (total / count).square()).clamp_min(0).sqrt()
