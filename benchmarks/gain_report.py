@@ -22,6 +22,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import t as student
 
+from prosl_lightning.skeleton import STREAMS
+
 MEASURES = {"knn": "1-NN", "linear": "linear", "linear_long": "linear, 1000 epochs"}
 Row = dict[str, Any]
 
@@ -92,7 +94,7 @@ def by_arm(rows: Sequence[Row]) -> dict[tuple[str, int, str], dict[int, Row]]:
     found: dict[tuple[str, int, str], dict[int, Row]] = defaultdict(dict)
     for row in rows:
         if "epochs" in row["settings"] and row["arm"] != "raw" and not row["arm"].startswith("warm-"):
-            found[row["arm"], row["settings"]["epochs"], stream_of(row)][row["seed"]] = row
+            found[_named(row), row["settings"]["epochs"], stream_of(row)][row["seed"]] = row
     return found
 
 
@@ -148,14 +150,14 @@ def streams_figure(rows: Sequence[Row]) -> Figure | None:
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     for axes, (measure, name) in zip(figure.subplots(1, len(MEASURES), sharey=True), MEASURES.items(), strict=True):
         axes.axhline(0, color="grey", linewidth=0.8)
-        for number, (arm, colour) in enumerate(zip(kinds, ("#D55E00", "#0072B2", "#009E73", "#CC79A7"), strict=False)):
+        for number, arm in enumerate(kinds):
             points = []
             for x, place in enumerate(places):
                 mean = place == "mean of streams"
                 found = mean_of_streams(rows, arm, epochs, measure, single) if mean else None
                 gains = list((paired(rows, arm, epochs, measure, place) if found is None else found).values())
-                points += [(x + 0.2 * (number - (len(kinds) - 1) / 2), gains)] if gains else []
-            _dots(axes, points, colour, arm)
+                points += [(x + 0.7 / len(kinds) * (number - (len(kinds) - 1) / 2), gains)] if gains else []
+            _dots(axes, points, f"C{number}", arm)
         axes.set_title(name)
         axes.set_xticks(range(len(places)), [place.replace("+", "\n+") for place in places], rotation=30)
     first = figure.axes[0]
@@ -169,8 +171,14 @@ def _gains(rows: Sequence[Row], key: tuple[str, int, str], measure: str) -> list
     return list(paired(rows, arm, epochs, measure, stream).values())
 
 
+def _named(row: Row) -> str:
+    """The arm, and with whom it shared its codebook where that was not the usual three."""
+    partners = row["settings"].get("together", STREAMS)
+    return str(row["arm"]) + ("" if set(partners) == set(STREAMS) else f" of {'+'.join(partners)}")
+
+
 def _rank(stream: str) -> int:
-    return ("joint", "bone", "motion").index(stream) if "+" not in stream else 3
+    return STREAMS.index(stream) if "+" not in stream else len(STREAMS)
 
 
 def _precision(found: dict[int, Row]) -> float:

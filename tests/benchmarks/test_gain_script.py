@@ -13,6 +13,7 @@ import torch
 
 from prosl_lightning.data.synthetic import write_archive
 from prosl_lightning.prosl.diagnostics import pair_precision
+from prosl_lightning.skeleton import STREAMS
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -113,6 +114,11 @@ def test_streams_share_their_clusters_and_are_judged_together(scripts, tmp_path,
     gains = [rows["shared-4", stream]["knn"] - rows["plain", stream]["knn"] for stream in ("joint", "bone")]
     mean = next(line for line in printed.splitlines() if "| mean of streams |" in line)
     assert mean.split(" | ")[-3] == f"{np.mean(gains):+.1f}"
+    # Labels shared with other partners are another arm
+    assert mean.startswith("| shared-4 of joint+bone |")
+    three = rows["shared-4", "joint"] | {"settings": rows["shared-4", "joint"]["settings"] | {"together": STREAMS}}
+    arms = report.by_arm([*rows.values(), three])
+    assert {arm for arm, _, stream in arms if stream == "joint"} == {"plain", "shared-4 of joint+bone", "shared-4"}
 
 
 def test_the_interval_is_student_s(scripts):
