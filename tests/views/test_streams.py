@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from prosl_lightning.errors import UsageError
-from prosl_lightning.skeleton import SkeletonLayout
-from prosl_lightning.views import STREAMS, to_stream
+from prosl_lightning.skeleton import STREAMS, SkeletonLayout
+from prosl_lightning.views import to_stream
 
 LAYOUT = SkeletonLayout.of("kinect-v2")
 

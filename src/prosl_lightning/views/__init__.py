@@ -4,11 +4,10 @@ from prosl_lightning.views.contrastive import ContrastiveView
 from prosl_lightning.views.crop import centre_crop, centre_view, crop_resize, draw_crop
 from prosl_lightning.views.joint_mask import choose_joints, draw_joints, mask_frames, mask_joints
 from prosl_lightning.views.semantic import SemanticView
-from prosl_lightning.views.streams import STREAMS, to_stream
+from prosl_lightning.views.streams import to_stream
 from prosl_lightning.views.window import ChainedView, View, WindowView
 
 __all__ = [
-    "STREAMS",
     "ChainedView",
     "ContrastiveView",
     "SemanticView",
