@@ -137,3 +137,16 @@ def _wandb_records(path: Path) -> list[Any]:
             found.append(record)
             part = b""
     return found
+
+
+@pytest.fixture
+def settings(tiny_archive) -> dict:
+    """Settings as `prosl fit --print_config` tells them, of a run of 450 epochs on `tiny_archive`, 25 joints."""
+    model = {
+        "base": "hico-lstm", "base_args": None, "bank_wrap": "full", "temperature": 0.2, "semantic": True,
+        "semantic_start": 400, "num_clusters": 65, "third_branch": "semantic", "semantic_temperature": 1.0,
+        "confidence_threshold": 0.027, "filtered_terms": "all", "masked_joints": None,
+        "kl_direction": "semantic-to-query", "importance": "dataset",
+    }  # fmt: skip
+    data = {"root": str(tiny_archive), "protocol": "x-sub", "stream": "joint", "eval_batch_size": 16}
+    return {"model": model, "data": data, "trainer": {"max_epochs": 450, "accelerator": "cpu"}, "checkpoint_every": 50}
