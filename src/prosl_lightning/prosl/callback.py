@@ -38,7 +38,7 @@ class CodebookCallback(pl.Callback):
         backend: k-means backend, `auto` (in one process FAISS where it can run on the device, else torch), `faiss` or
             `torch`.
         anew: Whether every build seeks the clusters anew, and not from the last centroids: as slow as a first build,
-            but the codebook does not confirm itself, see `docs/results.md`.
+            but the codebook does not confirm itself, see `docs/results-trials.md`.
         shared: Labels that this model has in common with others trained beside it; always sought anew. Give it again to
             a run that goes on: it is no part of a checkpoint.
     """
