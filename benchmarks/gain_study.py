@@ -45,12 +45,14 @@ class Study:
         split = f"{options.set}/{protocol}" if options.pool else protocol
         self.data = kind(place, split, batch_size=64, stream=stream)
         self.data.setup()
-        self.training_data = self.data
-        if options.pool:
+        self.training_data, self.trained_on, classes = self.data, self.name, self.num_classes
+        if options.pool:  # one warm-up for all sets that it is judged on
             self.training_data = SkeletonDataModule(place, "pool", batch_size=64, stream=stream)
+            self.training_data.setup()
+            self.trained_on, classes, changes = Path(place).name, len(self.data.archive.class_names), {}
         self.model = MODEL | {
             "layout": self.data.layout.to_plain(), "num_bodies": self.data.num_bodies,
-            "num_clusters": options.clusters or round(1.5 * self.num_classes),
+            "num_clusters": options.clusters or round(1.5 * classes),
             **changes, **dict(option(text) for text in options.model),
         }  # fmt: skip
         self.model |= {} if stream == "joint" else {"stream": stream}
@@ -104,7 +106,8 @@ class Study:
         """The base method alone; evaluated untrained and at every fifth of the way."""
         o = self.options
         trained = {name: value for name, value in self.settings("warm").items() if not name.startswith("warm")}
-        folder = self.runs / f"{self.name}-{self.data.stream}-warm-{seed}-{_key(self.name, seed, 'warm', trained)[:8]}"
+        key = _key(self.trained_on, seed, "warm", trained)[:8]
+        folder = self.runs / f"{self.trained_on}-{self.data.stream}-warm-{seed}-{key}"
         marks = sorted({round(o.warm_epochs * fifth / 5) for fifth in range(6)})
         before: Path | None = None
         for epochs in marks:

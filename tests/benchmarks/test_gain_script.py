@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from prosl_lightning.data.pool import pool
 from prosl_lightning.data.synthetic import write_archive
 from prosl_lightning.prosl.diagnostics import pair_precision
 from prosl_lightning.skeleton import STREAMS
@@ -119,6 +120,29 @@ def test_streams_share_their_clusters_and_are_judged_together(scripts, tmp_path,
     three = rows["shared-4", "joint"] | {"settings": rows["shared-4", "joint"]["settings"] | {"together": STREAMS}}
     arms = report.by_arm([*rows.values(), three])
     assert {arm for arm, _, stream in arms if stream == "joint"} == {"plain", "shared-4 of joint+bone", "shared-4"}
+
+
+def test_a_pool_is_trained_on_once_for_all_sets_it_is_judged_on(scripts, tmp_path):
+    for seed, name in enumerate(("synthetic", "utd-mhad")):
+        write_archive(tmp_path / name, num_samples=160, seed=seed)
+    pool([str(tmp_path / "synthetic"), str(tmp_path / "utd-mhad")], out=str(tmp_path / "both"))
+    runs = tmp_path / "runs"
+    command = [
+        "--data", str(tmp_path), "--pool", str(tmp_path / "both"), "--runs", str(runs), "--seeds", "0",
+        "--warm-epochs", "1", "--precision", "32-true", "--arms", "--model", "num_frames=8",
+        "base_args={hidden_size: 16, num_layers: 1}", "bank_size=64", "min_crop_frames=8", "scale_input=true", "--set",
+    ]  # fmt: skip
+    scripts[0].main([*command, "synthetic"])
+    checkpoint = next(runs.glob("both-joint-warm-0-*/epoch-1.ckpt"))
+    written = checkpoint.stat().st_mtime_ns
+    scripts[0].main([*command, "utd-mhad"])
+    assert list(runs.glob("*/epoch-1.ckpt")) == [checkpoint]
+    assert checkpoint.stat().st_mtime_ns == written
+    rows = [json.loads(line) for line in (runs / "rows.jsonl").read_text().splitlines()]
+    judged = {row["set"]: row for row in rows if row["arm"] == "warm-1"}
+    assert set(judged) == {"synthetic", "utd-mhad"}
+    assert judged["synthetic"]["settings"] == judged["utd-mhad"]["settings"]
+    assert judged["synthetic"]["settings"]["num_clusters"] == 48  # 1.5 times the classes of both
 
 
 def test_the_interval_is_student_s(scripts):
