@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from gain_codebooks import LabelCodebook
 from gain_sets import NEVER, SETS
-from gain_study import Study, fused, option, save
+from gain_study import Study, fused, option, raw, save
 
 from prosl_lightning._lightning import NAMESPACE, pl
 from prosl_lightning.commands.quiet import silence_lightning
@@ -143,11 +143,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.getLogger(NAMESPACE).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     studies = {stream: Study(options, stream) for stream in options.streams}
-    for study in studies.values():
-        study.raw()
+    raw(studies)
     for seed in _numbers(options.seeds):
         starts = {stream: study.warm_up(seed) for stream, study in studies.items()}
-        fused(studies, starts, seed, f"warm-{next(iter(studies.values())).warm}")
+        for epochs in (0, next(iter(studies.values())).warm):
+            paths = {stream: start.with_name(f"epoch-{epochs}.ckpt") for stream, start in starts.items()}
+            fused(studies, paths, seed, f"warm-{epochs}")
         for arm in options.arms:
             if not all(study.done(seed, arm) for study in studies.values()):
                 go_on(studies, seed, arm, starts)

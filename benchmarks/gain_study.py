@@ -162,10 +162,8 @@ class Study:
         features, classes = zip(*parts, strict=True)
         return torch.cat(features), torch.cat(classes)
 
-    def raw(self) -> None:
-        """1-NN accuracy of the joints, bones or motion themselves, under the evaluation's view."""
-        if self.done(-1, "raw"):
-            return
+    def raw_tables(self) -> FeatureTables:
+        """The joints, bones or motion themselves, under the evaluation's view."""
         module = self.module(0, semantic=False)
         tables: list[Tensor] = []
         for part in ("train", "test"):
@@ -174,7 +172,18 @@ class Study:
                 torch.cat([module.prepare(b).flatten(1) for b in batches]),
                 torch.cat([b.label for b in batches]),
             ]
-        self.write(-1, "raw", {"knn": nearest([FeatureTables(*tables)])})
+        return FeatureTables(*tables)
+
+
+def raw(studies: Mapping[str, Study]) -> None:
+    """The rows of what is not encoded at all, 1-NN only: every stream, and all together."""
+    first, together = next(iter(studies.values())), "+".join(studies)
+    for study in studies.values():
+        if not study.done(-1, "raw"):
+            study.write(-1, "raw", {"knn": nearest([study.raw_tables()])})
+    if len(studies) > 1 and not first.done(-1, "raw", stream=together):
+        tables = [study.raw_tables() for study in studies.values()]
+        first.write(-1, "raw", {"knn": nearest(tables)}, stream=together)
 
 
 def fused(studies: Mapping[str, Study], paths: Mapping[str, Path], seed: int, arm: str) -> None:

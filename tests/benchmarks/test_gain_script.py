@@ -13,6 +13,7 @@ import torch
 
 from prosl_lightning.data.pool import pool
 from prosl_lightning.data.synthetic import write_archive
+from prosl_lightning.evaluation.features import FeatureTables
 from prosl_lightning.prosl.diagnostics import pair_precision
 from prosl_lightning.skeleton import STREAMS
 
@@ -80,7 +81,7 @@ def test_streams_share_their_clusters_and_are_judged_together(scripts, tmp_path,
     file = tmp_path / "runs" / "rows.jsonl"
     rows = {(row["arm"], report.stream_of(row)): row for row in map(json.loads, file.read_text().splitlines())}
     both = "joint+bone"
-    assert {arm for arm, stream in rows if stream == both} == {"warm-1", "plain", "shared-4"}
+    assert {arm for arm, stream in rows if stream == both} == {"raw", "warm-0", "warm-1", "plain", "shared-4"}
     labels = {}
     for stream in ("joint", "bone"):
         state = torch.load(tmp_path / "runs" / f"synthetic-shared-4-{stream}-0.ckpt", weights_only=True)["state_dict"]
@@ -143,6 +144,15 @@ def test_a_pool_is_trained_on_once_for_all_sets_it_is_judged_on(scripts, tmp_pat
     assert set(judged) == {"synthetic", "utd-mhad"}
     assert judged["synthetic"]["settings"] == judged["utd-mhad"]["settings"]
     assert judged["synthetic"]["settings"]["num_clusters"] == 48  # 1.5 times the classes of both
+
+
+def test_nearest_neighbours_are_sought_in_all_streams_side_by_side(scripts):
+    """One stream is a little nearer to the wrong class, the other, ten times as long, much nearer to the right one."""
+    labels, query = torch.tensor([0, 1]), torch.tensor([[1.0, 0.0]])
+    little = FeatureTables(torch.tensor([[0.9, 0.5], [0.9, 0.4]]), labels, query, torch.tensor([0]))
+    much = FeatureTables(10 * torch.tensor([[1.0, 0.1], [0.1, 1.0]]), labels, 10 * query, torch.tensor([0]))
+    nearest = scripts[4].nearest
+    assert [nearest([little]), nearest([much]), nearest([little, much])] == [0, 100, 100]
 
 
 def test_the_interval_is_student_s(scripts):
