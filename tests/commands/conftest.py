@@ -94,6 +94,67 @@ def ckpt(fit, tmp_path) -> Path:
 
 
 @pytest.fixture
+def raw(tmp_path) -> Path:
+    """24 short recordings of one standing person, 25 joints, three classes that move different limbs."""
+    draw = np.random.default_rng(0)
+    rest, joints, lengths = draw.normal(size=(1, 25, 3)) * 0.4, [], []
+    for i in range(24):
+        frames = 20 + i
+        clip = np.tile(rest + np.array([0, 0, 3]), (frames, 1, 1, 1))
+        moving = slice(4 + 4 * (i % 3), 8 + 4 * (i % 3))
+        clip[:, 0, moving, i % 3] += np.sin(np.linspace(0, 9, frames))[:, None]
+        joints.append(clip + draw.normal(size=clip.shape) * 0.01)
+        lengths.append(frames)
+    np.savez(
+        tmp_path / "raw.npz", joints=np.concatenate(joints).astype(np.float32), lengths=np.array(lengths),
+        labels=np.arange(24) % 3, subject=np.arange(24) // 6,
+    )  # fmt: skip
+    return tmp_path / "raw.npz"
+
+
+@pytest.fixture
+def archive(prosl, raw) -> Path:
+    Path("classes.txt").write_text("wave\nkick\nbow\n")
+    found = prosl("prepare", "arrays", raw, "--layout", "kinect-v2", "--num_bodies", 2, "--class_names", "classes.txt",
+                  "--protocol", "x-sub:subject=0,1,2", "--dtype", "float32", "--out", "archive")  # fmt: skip
+    assert found.code == 0, found.err
+    return Path("archive").absolute()
+
+
+@pytest.fixture
+def checkpoint(archive, tiny_options, tmp_path) -> Path:
+    """As `prosl fit` writes it, untrained: what comes out matters here, not how good it is."""
+    import torch
+
+    from prosl_lightning import ProSLModule, SkeletonDataModule
+
+    data = SkeletonDataModule(str(archive), "x-sub", batch_size=8)
+    data.setup()
+    torch.manual_seed(0)
+    module = ProSLModule(**tiny_options)
+    content = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams), "epoch": 3}
+    torch.save(content | {"recipe": data.recipe, "pytorch-lightning_version": "2.6.6"}, tmp_path / "last.ckpt")
+    return tmp_path / "last.ckpt"
+
+
+@pytest.fixture
+def classifier(checkpoint, archive, tmp_path) -> Path:
+    from prosl_lightning import ProSLModule, SkeletonDataModule
+    from prosl_lightning.evaluation.classifier import save_classifier
+    from prosl_lightning.evaluation.features import extract_tables
+    from prosl_lightning.evaluation.linear import LinearEvaluation, linear_evaluation
+
+    data = SkeletonDataModule(str(archive), "x-sub", batch_size=8)
+    data.setup()
+    module = ProSLModule.load_from_checkpoint(checkpoint, map_location="cpu").eval()
+    found = LinearEvaluation(module, data.archive.class_names, data=data.recipe)
+    tables = extract_tables(module, data)
+    linear_evaluation(tables, 3, epochs=200, milestones=(150,), classifier=found.head)
+    found.keep_gallery(tables.train, data.archive.names[data.train_rows], tables.train_labels)
+    return save_classifier(found, tmp_path / "classifier.pt")
+
+
+@pytest.fixture
 def offline(monkeypatch, tmp_path):
     """W&B without network, service left behind or the user's settings; gives a reader of finished runs."""
     wandb = pytest.importorskip("wandb")

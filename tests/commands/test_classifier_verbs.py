@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from prosl_lightning.commands.evaluate import DataOptions
 from prosl_lightning.commands.linear import linear
 from prosl_lightning.errors import DataError
 from prosl_lightning.evaluation.classifier import load_classifier
+from prosl_lightning.evaluation.fingerprint import file_sha256
 from prosl_lightning.evaluation.linear import LINEAR
 from prosl_lightning.evaluation.semi import FINE_TUNING
 
@@ -61,12 +64,14 @@ def test_several_checkpoints_are_reported_one_by_one_and_fused(prosl, fit, ckpt,
     assert [len(row["checkpoints"]) for row in (one, two, fused)] == [1, 1, 2]
     assert [row["protocol"]["stream"] for row in (one, two, fused)] == ["joint", "bone", "joint+bone"]
     assert fused["protocol"]["weights"] == [0.6, 0.4]
-    assert "best epoch on the test set" not in fused["numbers"]
+    assert all(row["numbers"]["best epoch on the test set"] >= row["numbers"]["top-1"] for row in (one, two, fused))
     folders = {path.name: {file.name for file in path.iterdir()} for path in ckpt.parent.iterdir() if path.is_dir()}
+    sums = "".join(file_sha256(path) for path in (ckpt, second))
+    content = hashlib.sha256(sums.encode()).hexdigest()[:8]
     assert folders == {
         "last-linear-tiny-x-sub-epochs-4": FILES,
         "second-linear-tiny-x-sub-epochs-4": FILES,
-        "last+second-linear-tiny-x-sub-joint+bone-epochs-4-weights-0.6-0.4": FILES - {"classifier.pt"},
+        f"last+second-linear-tiny-x-sub-joint+bone-{content}-epochs-4-weights-0.6-0.4": FILES - {"classifier.pt"},
     }
 
     # Both classifiers, asked again, give what was fused.
@@ -96,6 +101,8 @@ def test_semi_fine_tunes_with_few_labels(prosl, ckpt, tiny_archive):
     )  # fmt: skip
     assert result.code == 0, result.err
     assert "3 of 36 training sequences are labelled" in result.out
+    few = "note: 3 optimiser steps (1 in each epoch) are few: the recipe was made for 560 or more, --epochs 560\n"
+    assert result.out.count(few) == 1
     (row,) = _rows(ckpt)
     assert (row["evaluation"], row["seeds"]) == ("semi", [0, 1])
     told = {"fraction": 0.1, "sampling": "random", "labelled": 3, "train_crop": [0.5, 1.0], "learning_rate": 0.01}
@@ -143,7 +150,7 @@ def test_a_damaged_results_file_is_found_before_training(prosl, ckpt, tiny_archi
     def never(*_):
         raise AssertionError("it was trained")
 
-    monkeypatch.setattr("prosl_lightning.commands.linear.train_head", never)
+    monkeypatch.setattr("prosl_lightning.commands.linear.train_heads", never)
     (ckpt.parent / "results.json").write_text("{")
     code, _, err = prosl("linear", "--ckpt", ckpt, "--data.root", tiny_archive)
     assert (code, "results.json is damaged" in err) == (1, True)
@@ -188,6 +195,22 @@ def test_no_two_evaluations_share_a_folder(tiny_archive, tmp_path):
             "last-finetune-tiny-x-view",
     }  # fmt: skip
     assert list(names) == list(names.values())
+
+
+def test_fusions_of_files_of_the_same_name_do_not_share_a_folder(tiny_archive, tmp_path):
+    data = SkeletonDataModule(str(tiny_archive), "x-sub")
+    data.setup()
+    files = []
+    for run in ("a", "b", "c"):
+        (tmp_path / run).mkdir()
+        files.append(str(tmp_path / run / "last.ckpt"))
+        Path(files[-1]).write_text(run)
+    protocol = LINEAR.to_plain() | {"stream": "joint"}
+    pairs = [files[:2], [files[1], files[0]], files[1:], files[:2]]
+    names = [folder_name("linear", pair, data, protocol) for pair in pairs]
+    assert len(set(names)) == 3
+    assert names[0] == names[3]
+    assert all(re.fullmatch(r"last\+last-linear-tiny-x-sub-joint-[0-9a-f]{8}", name) for name in names)
 
 
 def test_wrong_options_are_one_line(prosl, ckpt, tiny_archive):

@@ -89,6 +89,7 @@ def test_wrong_options_are_told_before_anything_is_loaded(prosl):
         ("semi", "--test_every=0", "test_every is 0; it must be at least 1"),
         ("transfer", "--test_every=0", "test_every is 0; it must be at least 1"),
         ("knn", "--k=-1", "k is -1; it must be at least 1"),
+        ("knn", "--data.batch_size=0", "data.batch_size is 0; it must be at least 1"),
         ("knn", "--weights=[.nan]", "weights are [nan] for 1 checkpoints: they are for fusing two or more"),
     ):
         more = ("--fraction", 0.1) if verb == "semi" else ()
@@ -115,3 +116,55 @@ def test_what_is_no_checkpoint_is_named(prosl, ckpt, tiny_archive, other_archive
     assert "`prosl transfer` judges it on another body model" in said(ckpt, other_archive)
     two = said(f"[{ckpt}, {ckpt}]", tiny_archive, "semi", "--fraction", 0.1)
     assert two.endswith("this evaluation takes one checkpoint\n")
+
+
+def _split_by_fold(archive: Path, root: Path, label: int | None = None) -> Path:
+    """The sequences of an archive under protocols of other names, all of one class where it is given."""
+    found = Archive.open(archive)
+    subjects = sorted(set(found.columns["subject"].tolist()))
+    rules = {f"fold-{i + 1}": {"column": "subject", "train": [subjects[i]]} for i in range(2)}
+    with ArchiveWriter(
+        root, layout=found.layout, num_bodies=2, class_names=found.class_names, protocols=rules
+    ) as writer:  # fmt: skip
+        for row, name in enumerate(found.names):
+            joints = np.asarray(found.clip(row)).transpose(0, 2, 3, 1)
+            columns = {column: int(values[row]) for column, values in found.columns.items()}
+            writer.add(str(name), joints, label=int(found.labels[row]) if label is None else label, **columns)
+    return root
+
+
+def test_a_protocol_that_follows_from_the_checkpoint_but_not_from_the_data(prosl, ckpt, tiny_archive, tmp_path):
+    root = _split_by_fold(tiny_archive, tmp_path / "folds")
+    remedy = "which the checkpoint was trained under: give --data.protocol fold-1 or fold-2\n"
+    for verb in ("knn", "transfer"):
+        code, _, err = prosl(verb, "--ckpt", ckpt, "--data.root", root)
+        assert (code, err) == (2, f"prosl {verb}: error: {root} has no protocol 'x-sub', {remedy}")
+    content = torch.load(ckpt, weights_only=True)
+    content["recipe"]["protocol"] = "all"
+    torch.save(content, ckpt)
+    code, _, err = prosl("knn", "--ckpt", ckpt, "--data.root", root)
+    assert (code, err) == (2, f"prosl knn: error: {root} has no test set under protocol 'all', {remedy}")
+    result = prosl("knn", "--ckpt", ckpt, "--data.root", root, "--data.protocol", "fold-1")
+    assert result.code == 0, result.err
+
+
+def test_data_without_labels_are_one_error(prosl, ckpt, tiny_archive, tmp_path):
+    root = _split_by_fold(tiny_archive, tmp_path / "bare", label=-1)
+    code, out, err = prosl("knn", "--ckpt", ckpt, "--data.root", root, "--data.protocol", "fold-1")
+    assert (code, out, err.count("\n")) == (1, "", 2)
+    assert "test sequences have no label" in err
+
+
+def test_features_that_are_all_the_same_are_warned_of(prosl, ckpt, tiny_archive):
+    content = torch.load(ckpt, weights_only=True)
+    for name, weight in content["state_dict"].items():
+        if name.startswith("query_encoder"):
+            weight.zero_()
+    collapsed = ckpt.with_name("collapsed.ckpt")
+    torch.save(content, collapsed)
+    warning = f"warning: {collapsed} gives most sequences the same feature (their cosines differ by less than 1e-06): "
+    for verb, *options in (("knn",), ("linear", "--epochs", 2), ("transfer", "--epochs", 2)):
+        result = prosl(verb, "--ckpt", collapsed, "--data.root", tiny_archive, *options)
+        assert result.code == 0, result.err
+        assert result.err.count(warning) == 1
+        assert "warning:" not in prosl(verb, "--ckpt", ckpt, "--data.root", tiny_archive, *options).err

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from prosl_lightning import ArchiveWriter, ProSLModule, SkeletonDataModule, SkeletonLayout
-from prosl_lightning.commands.plot_inputs import gather_lists, trained_epochs
+from prosl_lightning.commands.parsing import gather_lists
+from prosl_lightning.commands.plot_inputs import trained_epochs
 from prosl_lightning.figures import maps
 
 OPTIONS = {

@@ -235,4 +235,4 @@ def test_the_sweep_runs_a_command_of_fit_with_the_swept_values(prosl):
             assert found == value, name
         assert config["trainer"]["default_root_dir"] == "runs/sweep/abc123"
         callbacks = [each["class_path"].rsplit(".", 1)[1] for each in config["trainer"]["callbacks"]]
-        assert callbacks == ["OnlineEvaluation", "WandbRun"]
+        assert callbacks == ["CodebookCallback", "OnlineEvaluation", "WandbRun"]

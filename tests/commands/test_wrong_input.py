@@ -57,6 +57,20 @@ def test_no_data_are_named(prosl):
 
 
 @pytest.mark.parametrize(
+    ("verb", "option", "message"),
+    [
+        ("knn", "--clusters foo", "--clusters: expected int, 'classes' or null, found foo\n"),
+        ("knn", "--weights a", "--weights: expected list or null, found a\n"),
+        ("knn", "--weights [a,b]", "--weights: expected float or null, found ['a', 'b']\n"),
+        ("linear", "--weights [2,1] 3", "unrecognized arguments: 3; several values of one option are one list"),
+    ],
+)
+def test_values_that_fit_no_type_of_several(prosl, verb, option, message):
+    result = prosl(verb, "--ckpt", "x", "--data.root", "y", *option.split())
+    _check(result, 2, f"prosl {verb}: error: {message}", f"`prosl {verb} --help` lists all options")
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from prosl_lightning import Archive, ArchiveWriter, SkeletonDataModule, load_encoder
+from prosl_lightning import Archive, ArchiveWriter, ProSLModule, SkeletonDataModule, load_encoder
 from prosl_lightning.cli import main
 from prosl_lightning.data.normalize import normalize_agcn
 from prosl_lightning.data.prepare import arrays
 from prosl_lightning.data.recipes import normalize_bodies
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.evaluation import encoder as encoder_file
+from prosl_lightning.evaluation.backbone import Backbone
 from prosl_lightning.evaluation.classifier import save_classifier
 from prosl_lightning.evaluation.encoder import SkeletonEncoder, checkpoint_kind
 from prosl_lightning.evaluation.features import extract_tables
@@ -207,6 +208,37 @@ def test_other_mistakes_are_told(module, encoder, raw, tmp_path):
     assert checkpoint_kind(tmp_path / "text.ckpt") == "unknown"
     with pytest.raises(DataError, match=r"text\.ckpt is not a"):
         load_encoder(tmp_path / "text.ckpt")
+
+
+def test_a_batch_that_looks_like_one_sequence_of_many_bodies_is_refused(encoder, raw):
+    clips = [bodies[:20, 0] for bodies in raw]
+    batch = np.stack(clips)  # (N, T, V, C)
+    told = r"found shape \(12, 20, 25, 3\), i.e. one sequence of 12 frames with 20 bodies\n.*list\(joints\)"
+    for joints in (batch, torch.from_numpy(batch)):
+        with pytest.raises(DataError, match=told):
+            encoder.embed(joints)
+        np.testing.assert_array_equal(encoder.embed(list(joints)), encoder.embed(clips))
+    with pytest.raises(DataError, match="12 frames with 7 bodies"):
+        encoder.embed(batch[:, :7], normalized=True)
+    crowd = batch.transpose(1, 0, 2, 3)  # who gives a list means it
+    with pytest.warns(UserWarning, match="^1 sequence with up to 12 bodies: the encoder looks at 2, the others"):
+        assert encoder.embed([crowd]).shape == (1, 128)
+
+
+def test_further_bodies_are_not_passed_over_in_silence(module, encoder, raw, recwarn):
+    encoder.embed(raw)
+    empty = np.concatenate([raw[1], np.zeros_like(raw[1][:, :1])], axis=1)
+    encoder.embed(empty)
+    assert not [each for each in recwarn if each.category is UserWarning]
+    both = np.concatenate([raw[1], raw[1][:, :1] + 1], axis=1)
+    with pytest.warns(UserWarning, match="^1 sequence with up to 3 bodies: the encoder looks at 2") as told:
+        encoder.embed([raw[0], both])
+    assert told[0].filename == __file__, "the warning names the user's line"
+    one = SkeletonEncoder(Backbone.of(ProSLModule(**module.hparams | {"num_bodies": 1})), encoder.recipe)
+    with pytest.warns(UserWarning, match="^6 sequences with up to 2 bodies: the encoder looks at 1"):
+        one.embed(raw)
+    with pytest.raises(DataError, match="2 bodies; the encoder takes 1"):
+        one.embed(raw[1], normalized=True)
 
 
 def test_a_real_recording_gives_the_features_of_its_archive(shared_folder, module, tmp_path):

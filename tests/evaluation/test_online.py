@@ -29,9 +29,11 @@ class _Watch(Callback):
         self.last = {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
-def _fit(folder, archive, options, *callbacks, epochs=2):
+def _fit(folder, archive, options, *callbacks, epochs=2, unlabelled=0):
     pl.seed_everything(0, verbose=False)
     module, data = ProSLModule(**options), SkeletonDataModule(str(archive), batch_size=8, eval_batch_size=16)
+    data.setup()
+    data.archive.labels[data.train_rows[:unlabelled]] = -1
     watch = _Watch()
     trainer = pl.Trainer(
         default_root_dir=folder, max_epochs=epochs, accelerator="cpu", logger=False, enable_progress_bar=False,
@@ -94,6 +96,15 @@ def test_few_sequences_are_embedded_and_unlabelled_ones_passed_over(tmp_path, ti
     data.archive.labels[:] = -1
     with pytest.raises(UsageError, match="needs labels, and the training set has none"):
         OnlineEvaluation().evaluate(module, data)
+
+
+def test_data_without_labels_are_refused_before_anything_is_trained(tmp_path, tiny_archive, tiny_options):
+    watch = _Watch()
+    with pytest.raises(UsageError, match="needs labels, and the training set has none: leave the callback out"):
+        _fit(tmp_path, tiny_archive, tiny_options, OnlineEvaluation(2), watch, unlabelled=36)
+    assert not watch.random, "no epoch was begun"
+    _, _, watch = _fit(tmp_path, tiny_archive, tiny_options, OnlineEvaluation(2), unlabelled=34)
+    assert {"online/knn", "online/linear"} <= set(watch.last), "two labels suffice, wherever they stand"
 
 
 @pytest.mark.parametrize(

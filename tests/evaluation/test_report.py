@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import re
 import time
+from importlib import metadata
 from pathlib import Path
 
 import numpy
@@ -57,6 +58,10 @@ def test_a_row_holds_everything_a_number_depends_on(row, checkpoint, data, tiny_
     assert (row["data"]["unit"], row["runs"], row["files"]) == ("metre", [], None)
     assert row["versions"]["torch"] == torch.__version__
     assert row["versions"]["numpy"] == numpy.__version__
+    installed = {distribution.name: distribution.version for distribution in metadata.distributions()}
+    for name in ("torchmetrics", "scipy", "scikit-learn", "faiss-cpu", "faiss-gpu"):
+        assert row["versions"].get(name) == installed.get(name), name
+    assert "torchmetrics" in row["versions"]
     assert row["seeds"] == [0, 1]
     assert json.loads(json.dumps(row, allow_nan=False)) == row
 

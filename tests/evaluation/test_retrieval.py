@@ -44,6 +44,21 @@ def test_mean_average_precision_agrees_with_both_libraries(monkeypatch):
     assert found == pytest.approx(float(other), abs=1e-6)
 
 
+def test_the_error_of_float32_is_as_small_as_the_docstring_says():
+    """Features of a trained encoder lie close together, which is where float32 ranks some of them in another order."""
+    draw = torch.Generator().manual_seed(0)
+    centre, modes = torch.rand(256, generator=draw) + 0.5, 0.06 * torch.randn(8, 256, generator=draw)
+    labels, asked = torch.arange(1000) % 8, torch.arange(200) % 8
+    gallery, queries = (
+        centre + modes[of] + 0.1 * torch.randn(len(of), 256, generator=draw) for of in (labels, asked)
+    )  # fmt: skip
+    scores = F.normalize(queries.double(), dim=1) @ F.normalize(gallery.double(), dim=1).T
+    assert float(scores.min()) > 0.95, "close together"
+    relevant = asked[:, None] == labels
+    peer = np.mean([average_precision_score(r, s) for r, s in zip(relevant, scores, strict=True)])
+    assert 100 * mean_average_precision(gallery, labels, queries, asked) == pytest.approx(100 * peer, abs=2e-3)
+
+
 def test_equal_cosines_share_a_rank():
     gallery, labels = torch.eye(2)[[0, 0, 1]], torch.tensor([0, 1, 0])
     # Ranked for the first query: two rows at cosine 1, one of them relevant, then the other relevant one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,9 @@ from prosl_lightning.data.datamodule import SkeletonDataModule
 from prosl_lightning.errors import UsageError
 from prosl_lightning.evaluation.classifier import ClassifierEvaluation, save_classifier
 from prosl_lightning.evaluation.features import FeatureTables, labelled_positions
-from prosl_lightning.evaluation.linear import linear_evaluation
+from prosl_lightning.evaluation.fingerprint import file_sha256
+from prosl_lightning.evaluation.fusion import fuse
+from prosl_lightning.evaluation.linear import linear_epochs, top1
 from prosl_lightning.evaluation.metrics import ClassificationReport, classification_report, write_tables
 from prosl_lightning.evaluation.recipe import class_names_of
 from prosl_lightning.evaluation.settings import unusual
@@ -30,23 +33,25 @@ class Outcome(NamedTuple):
     Attributes:
         logits: After the last epoch, (Q, K).
         labels: (Q,) int64.
-        best: Percent right of the best epoch on the test set; None where epochs were not compared (a fusion).
+        best: Percent right of the best epoch on the test set.
     """
 
     logits: Tensor
     labels: Tensor
-    best: float | None
+    best: float
 
 
 def milestones_of(epochs: int, milestones: tuple[int, ...] | None) -> tuple[int, ...]:
     """Where the learning rate drops: at 5/8 and 7/8 of the epochs (50 and 70 of 80) unless told otherwise.
+
+    Of one or two epochs there are none or one: what is given and what is not obey the same rule.
 
     Raises:
         UsageError: There is less than one epoch, or milestones that do not ascend or that no epoch reaches.
     """
     at_least_one(epochs=epochs)
     if milestones is None:
-        return (max(1, epochs * 5 // 8), max(1, epochs * 7 // 8))
+        return tuple(dict.fromkeys(at for at in (max(1, epochs * 5 // 8), max(1, epochs * 7 // 8)) if at < epochs))
     if list(milestones) != sorted(set(milestones)) or not all(0 < milestone < epochs for milestone in milestones):
         raise UsageError(
             f"milestones are {list(milestones)} of {epochs} epochs: they must ascend and lie between 1 and {epochs - 1}"
@@ -68,10 +73,7 @@ def summarise(
         each seed; the first seed's report.
     """
     reports = [classification_report(outcome.logits, outcome.labels, class_names) for outcome in outcomes]
-    runs = [
-        report.numbers | ({} if outcome.best is None else {BEST: outcome.best})
-        for report, outcome in zip(reports, outcomes, strict=True)
-    ]
+    runs = [report.numbers | {BEST: outcome.best} for report, outcome in zip(reports, outcomes, strict=True)]
     numbers = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
     if len(reports) > 1:
         numbers["top-1 deviation"] = float(np.std([report.top1 for report in reports], ddof=1))
@@ -79,15 +81,29 @@ def summarise(
     return numbers, runs, reports[0]
 
 
-def train_head(classifier: ClassifierEvaluation, tables: FeatureTables) -> Outcome:
-    """Train a classifier's layer on features extracted once, by its recipe and seed, and test it."""
-    recipe = classifier.recipe
-    head = classifier.head.to(tables.train.device)
-    result = linear_evaluation(
-        tables, len(classifier.class_names), epochs=recipe.epochs, milestones=recipe.milestones,
-        learning_rate=recipe.learning_rate, batch_size=recipe.batch_size, seed=classifier.seed, classifier=head,
-    )  # fmt: skip
-    return Outcome(head(tables.test).detach(), tables.test_labels, result.best_accuracy)
+def train_heads(
+    classifiers: Sequence[ClassifierEvaluation], streams: Sequence[FeatureTables], shares: Sequence[float] | None = None
+) -> list[Outcome]:
+    """Train the layers of several streams side by side on features extracted once, and test them and their fusion.
+
+    Args:
+        classifiers: One a stream; each is trained by its own recipe and seed, as if it were alone.
+        streams: Their features, of the same sequences.
+        shares: Weights of the streams in the fusion; equal where they are not given.
+
+    Returns:
+        One for each stream and, of two or more, the fusion's.
+    """
+    labels = streams[0].test_labels
+    trainings = [
+        linear_epochs(tables, one.head.to(tables.train.device), one.recipe, seed=one.seed)
+        for one, tables in zip(classifiers, streams, strict=True)
+    ]
+    best = [0.0] * (len(streams) + (len(streams) > 1))
+    for logits in zip(*trainings, strict=True):
+        judged = [*logits, fuse(logits, shares)] if len(logits) > 1 else list(logits)
+        best = [max(before, top1(now, labels)) for before, now in zip(best, judged, strict=True)]
+    return [Outcome(last, labels, most) for last, most in zip(judged, best, strict=True)]
 
 
 def finish(
@@ -124,11 +140,13 @@ def finish(
 def folder_name(verb: str, ckpts: Sequence[str], data: SkeletonDataModule, protocol: Mapping[str, Any]) -> str:
     """CHECKPOINTS-VERB-DATA-SPLIT and what else is not as usual, so that no two evaluations share their files.
 
+    Checkpoints that are fused lie in several folders and often have the same name, so what they hold is in it, too.
+
     Args:
         verb: The evaluation.
         ckpts: The judged checkpoints.
         data: What they were judged on.
-        protocol: Its settings; `stream` where several are fused.
+        protocol: Its settings; with `stream` where several are fused.
     """
     settings = unusual(verb, protocol)
     tuned = bool(settings.pop("finetune", False))
@@ -142,11 +160,16 @@ def folder_name(verb: str, ckpts: Sequence[str], data: SkeletonDataModule, proto
         *([f"{protocol['fraction']:g}"] if "fraction" in protocol else []),
         data.archive.root.resolve().name,
         data.protocol,
-        *([str(protocol["stream"])] if "stream" in protocol else []),
+        *([str(protocol["stream"]), _checksum(ckpts)] if len(ckpts) > 1 else []),
     ]
     for name, value in settings.items():
         parts += [name, *(map(str, value) if isinstance(value, list | tuple) else [str(value)])]
     return re.sub(r"[^\w.+-]+", "-", "-".join(parts))
+
+
+def _checksum(ckpts: Sequence[str]) -> str:
+    """Eight digits that stand for the content of several checkpoints in their order."""
+    return hashlib.sha256("".join(map(file_sha256, ckpts)).encode()).hexdigest()[:8]
 
 
 def write_files(

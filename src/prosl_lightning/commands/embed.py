@@ -48,9 +48,11 @@ def embed(
 ) -> None:
     """Features of files of any format the package reads, or of an archive, as one npz: prosl embed --ckpt CKPT FILES.
 
-    It holds `features` (N, D) float32 under the fixed centre crop, not of unit length, `names` (N,), `labels` (N,),
-    -1 where unknown, and `class_names` where they are known. Raw files are normalised as the training data were.
-    Files that cannot be read are listed and passed over.
+    It holds `features` (N, D) float32 under the fixed centre crop, not of unit length, `names` (N,), `sources` (N,),
+    the file (and row) or archive that each is from, `labels` (N,), -1 where unknown, and `class_names` where they are
+    known. Sequences of two files may have the same name, but not the same source too. Raw files are normalised as the
+    training data were. Files that cannot be read are listed and passed over; those of other formats in a folder are
+    counted.
 
     Args:
         ckpt: Checkpoint of `prosl fit`, or a classifier.
@@ -133,11 +135,13 @@ def _write(
 ) -> int:
     """Write the npz and say so; nothing is written where there is no sample. Returns the number of samples."""
     names: list[str] = []
+    sources: list[str] = []
     labels: list[int] = []
 
     def joints() -> Iterator[np.ndarray]:
         for sample in samples:
             names.append(sample.name)
+            sources.append(sample.source)
             labels.append(sample.label)
             yield sample.joints
 
@@ -146,7 +150,8 @@ def _write(
             file.add(features)
         if names:
             extra = {"class_names": np.array(class_names)} if class_names else {}
-            file.finish(names=np.array(names), labels=np.array(labels, np.int64), **extra)
+            columns = {"names": np.array(names), "sources": np.array(sources), "labels": np.array(labels, np.int64)}
+            file.finish(**columns, **extra)
             print(f"{path}: features of {counted(file.num_rows, 'sequence')}, {file.num_columns} each")
     return len(names)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from prosl_lightning.commands.evaluate import DataOptions, at_least_one, load_inputs, report
-from prosl_lightning.commands.parsing import run_function
+from prosl_lightning.commands.evaluate import DataOptions, at_least_one, load_inputs, report, warn_if_equal
+from prosl_lightning.commands.parsing import gather_lists, run_function
 from prosl_lightning.evaluation.clusters import CLUSTERING, cluster_measures
 from prosl_lightning.evaluation.features import FeatureTables, Precision, extract_tables, fuse_tables
 from prosl_lightning.evaluation.fusion import fusion_weights
@@ -29,7 +29,7 @@ def knn(
     and fused: the sum of their cosines.
 
     Args:
-        ckpt: Checkpoint of `prosl fit`, or a list of them: '[joint.ckpt, bone.ckpt]'.
+        ckpt: Checkpoint of `prosl fit`, or several: --ckpt joint.ckpt bone.ckpt, or '[joint.ckpt, bone.ckpt]'.
         data: The data to evaluate on.
         k: Neighbours that vote; among classes with as many votes the lowest label wins, as in scikit-learn.
         weights: Of the checkpoints in the fusion; equal where they are not given.
@@ -56,6 +56,7 @@ def knn(
     streams = []
     for path, (module, _) in zip(ckpts, inputs, strict=True):
         streams.append(extract_tables(module, source, precision))
+        warn_if_equal(path, streams[-1])
         judge([path], streams[-1], {})
     if len(ckpts) > 1:
         judge(ckpts, fuse_tables(streams, shares), {"fusion": "sum of cosines", "weights": shares})
@@ -63,4 +64,4 @@ def knn(
 
 def main(arguments: Sequence[str]) -> None:
     """Run `prosl knn`."""
-    run_function(knn, arguments, "knn")
+    run_function(knn, list(gather_lists(arguments, {"--ckpt"})), "knn")

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from prosl_lightning.commands.classify import Outcome, finish, milestones_of, train_head
-from prosl_lightning.commands.evaluate import DataOptions, at_least_one, load_inputs
-from prosl_lightning.commands.parsing import run_function
-from prosl_lightning.evaluation.features import Precision, extract_tables
-from prosl_lightning.evaluation.fusion import fuse, fusion_weights
+from prosl_lightning.commands.classify import Outcome, finish, milestones_of, train_heads
+from prosl_lightning.commands.evaluate import DataOptions, at_least_one, load_inputs, warn_if_equal
+from prosl_lightning.commands.parsing import gather_lists, run_function
+from prosl_lightning.data.datamodule import SkeletonDataModule
+from prosl_lightning.evaluation.features import FeatureTables, Precision, extract_tables
+from prosl_lightning.evaluation.fusion import fusion_weights
 from prosl_lightning.evaluation.linear import LINEAR, LinearEvaluation
-from prosl_lightning.evaluation.recipe import class_names_of
+from prosl_lightning.evaluation.recipe import TrainingRecipe, class_names_of
+from prosl_lightning.prosl.module import ProSLModule
 
 
 def linear(
@@ -31,7 +33,7 @@ def linear(
     matrix, the accuracy of each class and the classifier, which `prosl predict` takes.
 
     Args:
-        ckpt: Checkpoint of `prosl fit`, or a list of them: '[joint.ckpt, bone.ckpt]'.
+        ckpt: Checkpoint of `prosl fit`, or several: --ckpt joint.ckpt bone.ckpt, or '[joint.ckpt, bone.ckpt]'.
         data: The data to evaluate on.
         epochs: Passes over the training set; small sets need more, e.g. 1000.
         milestones: Epochs at which the learning rate is divided by ten; 5/8 and 7/8 of all where it is not given.
@@ -40,36 +42,44 @@ def linear(
         precision: Of the encoder while features are extracted: float32 or bfloat16.
     """
     recipe = replace(LINEAR, epochs=epochs, milestones=milestones_of(epochs, milestones))
-    protocol = recipe.to_plain() | {"precision": precision}
     ckpts = [ckpt] if isinstance(ckpt, str) else ckpt
     shares = fusion_weights(weights, len(ckpts))
     at_least_one(seeds=seeds)
     inputs = load_inputs(ckpts, data)
-    streams: list[list[Outcome]] = []
+    tables = []
     for path, (module, source) in zip(ckpts, inputs, strict=True):
-        names = class_names_of(source.archive.class_names, source.archive.labels)
-        tables = extract_tables(module, source, precision)
-        outcomes: list[Outcome] = []
-        for seed in range(seeds):
-            classifier = LinearEvaluation(module, names, recipe=recipe, seed=seed, data=source.recipe)
-            outcomes.append(train_head(classifier, tables))
-            if seed == 0:
-                first = classifier
-        finish("linear", [path], source, outcomes, protocol, first, tables)
-        streams.append(outcomes)
+        tables.append(extract_tables(module, source, precision))
+        warn_if_equal(path, tables[-1])
+    outcomes, first = _train(inputs, tables, recipe, seeds, shares)
+    protocol, source = recipe.to_plain() | {"precision": precision}, inputs[0][1]
+    for path, each, classifier, own in zip(ckpts, outcomes[: len(ckpts)], first, tables, strict=True):
+        finish("linear", [path], source, each, protocol, classifier, own)
     if len(ckpts) > 1:
         seen = "+".join(dict.fromkeys(module.hparams["stream"] for module, _ in inputs))
         protocol |= {"fusion": "sum of logits", "weights": shares, "stream": seen}
-        finish("linear", ckpts, inputs[0][1], _fused(streams, shares), protocol)
+        finish("linear", ckpts, source, outcomes[-1], protocol)
 
 
-def _fused(streams: Sequence[Sequence[Outcome]], shares: Sequence[float]) -> list[Outcome]:
-    """Of each seed, what the streams say together."""
-    return [
-        Outcome(fuse([one.logits for one in each], shares), each[0].labels, None) for each in zip(*streams, strict=True)
-    ]
+def _train(
+    inputs: Sequence[tuple[ProSLModule, SkeletonDataModule]],
+    tables: Sequence[FeatureTables],
+    recipe: TrainingRecipe,
+    seeds: int,
+    shares: Sequence[float],
+) -> tuple[list[list[Outcome]], list[LinearEvaluation]]:
+    """Outcomes of each stream, and of their fusion last, one for each seed; and the first seed's classifiers."""
+    names = class_names_of(inputs[0][1].archive.class_names, inputs[0][1].archive.labels)
+    rounds: list[list[Outcome]] = []
+    first: list[LinearEvaluation] = []
+    for seed in range(seeds):
+        classifiers = [
+            LinearEvaluation(module, names, recipe=recipe, seed=seed, data=source.recipe) for module, source in inputs
+        ]
+        rounds.append(train_heads(classifiers, tables, shares))
+        first = first or classifiers
+    return [list(outcomes) for outcomes in zip(*rounds, strict=True)], first
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run `prosl linear`."""
-    run_function(linear, arguments, "linear")
+    run_function(linear, list(gather_lists(arguments, {"--ckpt"})), "linear")

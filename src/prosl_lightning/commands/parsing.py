@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from importlib import resources
 from itertools import zip_longest
 from pathlib import Path
@@ -64,18 +65,30 @@ def short_message(message: str) -> str:
     option = re.match(r'Parser key "([\w.+]+)":', lines[0])
     noise = ("Does not validate", "Subtypes:", "Errors:", "Given value type", "Parser key")
     lines = [line for line in lines if not line.startswith(noise)]
-    causes = [line for line in lines if not line.startswith(("expected", "found"))] or lines
+    causes = [line for line in lines if not line.startswith(("expected", "found"))] or _one_of(lines)
     return (f"--{option[1]}: " if option else "") + "; ".join(causes).replace(":;", ":")
+
+
+def _one_of(lines: list[str]) -> list[str]:
+    """Types none of which fitted, on one line: `expected int, 'classes' or null, found foo`."""
+    kinds = [line.removeprefix("expected ").partition(", found ")[0] for line in lines if line.startswith("expected")]
+    found = [line for line in lines if line.startswith("found")]
+    if len(kinds) < 2 or len(kinds) + len(found) < len(lines):
+        return lines
+    kinds = [re.sub(r"^Literal\[(.*)\]$", r"\1", kind) for kind in kinds]
+    return [f"expected {', '.join(kinds[:-1])} or {kinds[-1]}" + "".join(f", {line}" for line in found[:1])]
 
 
 def _plain_types(line: str) -> str:
     line = re.sub(r"<class '([\w.]+)'>", r"\1", line).replace("typing.", "").replace("NoneType", "null")
     line = re.sub(r"Expected an? (.*)\. Got value: (.*)", r"expected \1, found \2", line)
-    return re.sub(r"Given value: ", "found ", re.sub(r"Expected an? ", "expected ", line))
+    return re.sub(r"Given value: ", "found ", re.sub(r"Expected (an? )?", "expected ", line))
 
 
 def _close_option(parser: ArgumentParser, message: str) -> str:
-    """A guess at what a misspelt option was to be."""
+    """A guess at what a misspelt option was to be, or how a list is written where a word stands alone."""
+    if re.search("unrecognized arguments: [^-]", message):
+        return "; several values of one option are one list in quotes: '[A,B]'"
     found = re.search(r"(?:unrecognized arguments: --|does not accept option ')([\w.]+)", message)
     close = difflib.get_close_matches(found[1], [action.dest for action in parser._actions], n=1) if found else []
     return f"; did you mean {close[0]}?" if close else ""
@@ -88,7 +101,11 @@ def run_function(component: Component | Mapping[str, Component], arguments: Sequ
     """Call a typed function, or one of several named ones, with arguments from the command line.
 
     Signature and docstring become options and help; the first parameters without default are positional.
+
+    Raises:
+        UsageError: `--ckpt` is given more than once; a verb that takes several has gathered them before.
     """
+    check_one_checkpoint(arguments, verb)
     functions = [component] if callable(component) else list(component.values())
     switches = {
         f"--{parameter.name}"
@@ -104,11 +121,67 @@ def run_function(component: Component | Mapping[str, Component], arguments: Sequ
     )
 
 
+def check_one_checkpoint(arguments: Sequence[str], verb: str) -> None:
+    """Refuse a repeated `--ckpt`, of which argparse would take the last without a word.
+
+    Raises:
+        UsageError: It is given more than once.
+    """
+    repeats = sum(argument.partition("=")[0] == "--ckpt" for argument in arguments)
+    if repeats > 1:
+        raise UsageError(f"--ckpt is given {repeats} times; `prosl {verb}` takes one checkpoint")
+
+
 def spell_out(switches: set[str], arguments: Sequence[str]) -> Iterator[str]:
     """Give a bare `--strict` the value that jsonargparse wants: `--strict=true`."""
     for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
         bare = argument in switches and following.lower() not in ("true", "false")
         yield f"{argument}=true" if bare else argument
+
+
+def gather_lists(arguments: Sequence[str], files: Set[str], choices: Set[str] = frozenset()) -> Iterator[str]:
+    """Join what follows an option that takes a list, also where it is given repeatedly.
+
+    `--ckpt a b` and `--ckpt a --ckpt b` become `--ckpt ["a", "b"]`; the list stands where the option came first.
+
+    Args:
+        arguments: The command line.
+        files: Options that take one or several; one stays as it is.
+        choices: Options that take a number, how many, or a list of names or numbers; a single name becomes a list.
+    """
+    given: dict[str, list[str]] = {}
+    order: list[str] = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        option, equals, value = argument.partition("=")
+        if option not in files | choices:
+            order.append(argument)
+            continue
+        if option not in given:
+            order.append(option)
+        words = [value] if equals else []
+        while not equals and rest and not rest[0].startswith("-"):
+            words.append(rest.pop(0))
+        given.setdefault(option, []).extend(_values(words))
+    for argument in order:
+        yield argument
+        values = given.get(argument, [])
+        alone = len(values) == 1 and (argument in files or values[0].isdigit() or values[0].startswith("["))
+        if values:
+            yield values[0] if alone else json.dumps([name for value in values for name in _names(value)])
+
+
+def _values(words: list[str]) -> list[str]:
+    """A list that the shell cut at its blanks, `[a,` and `b]`, is one value again."""
+    return [" ".join(words)] if words and words[0].startswith("[") and words[-1].endswith("]") else words
+
+
+def _names(value: str) -> list[str]:
+    """The names in one of several values, which may be a list itself."""
+    if not (value.startswith("[") and value.endswith("]")):
+        return [value]
+    return [name.strip().strip("'\"") for name in value[1:-1].split(",") if name.strip()]
 
 
 def packaged_configs() -> dict[str, Any]:

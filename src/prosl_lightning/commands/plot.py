@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from prosl_lightning.commands.evaluate import DataOptions, at_least_one
-from prosl_lightning.commands.parsing import Component, run_function
+from prosl_lightning.commands.parsing import Component, gather_lists, run_function
 from prosl_lightning.commands.plot_importance import importance
 from prosl_lightning.commands.plot_inputs import (
     NO_DATA,
@@ -15,7 +15,6 @@ from prosl_lightning.commands.plot_inputs import (
     as_list,
     check_codebook,
     check_out,
-    gather_lists,
     load,
     method_of,
     numbers_of,

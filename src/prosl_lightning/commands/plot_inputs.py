@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,26 +48,6 @@ class DataIfAny:
 
 
 NO_DATA = DataIfAny()
-
-
-def gather_lists(arguments: Sequence[str], files: set[str], choices: set[str]) -> Iterator[str]:
-    """Join what follows an option that takes a list: `--ckpt a b` becomes `--ckpt ["a", "b"]`.
-
-    Args:
-        arguments: The command line.
-        files: Options that take one or several; one stays as it is.
-        choices: Options that take a number, how many, or a list of names or numbers; a single name becomes a list.
-    """
-    rest = list(arguments)
-    while rest:
-        argument = rest.pop(0)
-        yield argument
-        values: list[str] = []
-        while argument in files | choices and rest and not rest[0].startswith("-"):
-            values.append(rest.pop(0))
-        alone = len(values) == 1 and (argument in files or values[0].isdigit() or values[0].startswith("["))
-        if values:
-            yield values[0] if alone else json.dumps(values)
 
 
 def check_out(out: str) -> Path:

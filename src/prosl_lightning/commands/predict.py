@@ -38,7 +38,8 @@ def predict(
     """Classes of files of any format the package reads: prosl predict --ckpt CLASSIFIER FILES.
 
     Shows for every sequence the most probable classes, their probability in percent, and the training samples whose
-    features are nearest, with their class and cosine. Files that cannot be read are listed and passed over.
+    features are nearest, with their class and cosine. Files that cannot be read are listed and passed over; those of
+    other formats in a folder are counted.
 
     Args:
         ckpt: A classifier: what `prosl linear`, `prosl semi` or `prosl transfer` has written.
@@ -58,7 +59,7 @@ def predict(
         raise UsageError("give the files to classify")
     classifier = _load(ckpt)
     encoder = _encoder(classifier, ckpt)
-    with UserFiles(files, format, layout) as opened:
+    with UserFiles(files, format, layout, "give the files it was made from: predict takes no archives") as opened:
         refuse_other_layout(opened.layout, encoder, opened.first, _REMEDY)
         predictions = list(_predictions(classifier, encoder, opened, top, neighbours, batch_size))
         if not predictions:

@@ -8,16 +8,17 @@ from dataclasses import replace
 
 from prosl_lightning.commands.classify import Outcome, finish, milestones_of
 from prosl_lightning.commands.evaluate import DataOptions, at_least_one, load_inputs
-from prosl_lightning.commands.parsing import run_function
+from prosl_lightning.commands.parsing import gather_lists, run_function
 from prosl_lightning.commands.quiet import silence_lightning
 from prosl_lightning.data.datamodule import SkeletonDataModule
 from prosl_lightning.evaluation.classifier import ClassifierEvaluation
-from prosl_lightning.evaluation.features import check_fits
+from prosl_lightning.evaluation.linear import top1
 from prosl_lightning.evaluation.recipe import class_names_of
 from prosl_lightning.evaluation.semi import (
     FINE_TUNING,
     Sampling,
     SemiSupervisedEvaluation,
+    few_steps,
     fine_tune,
     keep_labelled_gallery,
     labelled_subset,
@@ -54,7 +55,6 @@ def semi(
     at_least_one(seeds=seeds, test_every=test_every)
     silence_lightning()
     ((module, source),) = load_inputs([ckpt], data)
-    check_fits(module, source)
     names = class_names_of(source.archive.class_names, source.archive.labels)
     outcomes: list[Outcome] = []
     for seed in range(seeds):
@@ -79,9 +79,10 @@ def tune(
         missing = len(classifier.class_names) - len(set(labels[chosen].tolist()))
         lacking = f"; {missing} of {len(classifier.class_names)} classes are not among them" if missing else ""
         print(f"{len(chosen)} of {len(labels)} training sequences are labelled{lacking}", flush=True)
+        if hint := few_steps(classifier.recipe, len(chosen)):
+            print(hint, flush=True)
     found = fine_tune(classifier, data, chosen, test_every=test_every, progress_bar=sys.stderr.isatty())
-    right = 100 * float((found.logits.argmax(dim=1) == found.labels).double().mean())
-    print(f"seed {classifier.seed}: top-1 {right:.2f}", flush=True)
+    print(f"seed {classifier.seed}: top-1 {top1(found.logits, found.labels):.2f}", flush=True)
     if classifier.seed == 0:
         keep_labelled_gallery(classifier, data, chosen)
     return Outcome(*found), len(chosen)
@@ -89,4 +90,4 @@ def tune(
 
 def main(arguments: Sequence[str]) -> None:
     """Run `prosl semi`."""
-    run_function(semi, arguments, "semi")
+    run_function(semi, list(gather_lists(arguments, {"--ckpt"})), "semi")

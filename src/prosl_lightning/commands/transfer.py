@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from prosl_lightning.commands.classify import Outcome, finish, milestones_of, train_head
-from prosl_lightning.commands.evaluate import DataOptions, at_least_one, load_inputs
-from prosl_lightning.commands.parsing import resolve_config, run_function
+from prosl_lightning.commands.classify import Outcome, finish, milestones_of, train_heads
+from prosl_lightning.commands.evaluate import DataOptions, at_least_one, load_inputs, warn_if_equal
+from prosl_lightning.commands.parsing import gather_lists, resolve_config, run_function
 from prosl_lightning.commands.quiet import silence_lightning
 from prosl_lightning.commands.semi import tune
 from prosl_lightning.data.datamodule import SkeletonDataModule
@@ -46,7 +46,7 @@ def transfer(
     recipe = replace(FINE_TUNING if finetune else LINEAR, epochs=epochs, milestones=milestones_of(epochs, milestones))
     at_least_one(seeds=seeds, test_every=test_every)
     silence_lightning()
-    ((module, target),) = load_inputs([ckpt], data)
+    ((module, target),) = load_inputs([ckpt], data, any_layout=True)
     names = class_names_of(target.archive.class_names, target.archive.labels)
     outcomes: list[Outcome] = []
     tables: FeatureTables | None = None
@@ -62,8 +62,10 @@ def transfer(
         if finetune:
             outcomes.append(tune(classifier, target, 1.0, "random", test_every)[0])
         else:
-            tables = classifier_tables(classifier, target) if tables is None else tables
-            outcomes.append(train_head(classifier, tables))
+            if tables is None:
+                tables = classifier_tables(classifier, target)
+                warn_if_equal(ckpt, tables)
+            outcomes += train_heads([classifier], [tables])
     protocol = recipe.to_plain() | {"finetune": finetune} | _mapping_of(first)
     finish("transfer", [ckpt], target, outcomes, protocol, first, tables)
 
@@ -111,4 +113,4 @@ def _with_packaged_configs(arguments: Sequence[str]) -> list[str]:
 
 def main(arguments: Sequence[str]) -> None:
     """Run `prosl transfer`."""
-    run_function(transfer, _with_packaged_configs(arguments), "transfer")
+    run_function(transfer, list(gather_lists(_with_packaged_configs(arguments), {"--ckpt"})), "transfer")

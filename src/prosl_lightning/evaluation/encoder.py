@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,11 +20,13 @@ from prosl_lightning.evaluation.backbone import Backbone
 from prosl_lightning.evaluation.classifier import load_classifier
 from prosl_lightning.evaluation.features import load_module, stored_recipe
 from prosl_lightning.skeleton import SkeletonLayout
+from prosl_lightning.tables import counted
 
 Features = NDArray[np.float32]
 _OTHER_LAYOUT = (
     "data of another body model: load_encoder(ckpt, layout=NAME) matches joints by name, as `prosl transfer` does"
 )
+_MOST_BODIES = 6  # that a Kinect tracks: a longer second axis of a bare array is rather the frames of a batch
 _FRAMES = 1 << 17  # frames of a padded batch: about 80 MB for two persons of 25 joints
 
 
@@ -36,7 +39,7 @@ class SkeletonEncoder:
 
     Attributes:
         layout: Body model of the joints it takes.
-        num_bodies: Persons it looks at; raw sequences may hold more or fewer.
+        num_bodies: Persons it looks at; raw sequences may hold more (the normalisation chooses) or fewer.
         normalization: How raw coordinates are normalised; None where the checkpoint does not say.
         recipe: What the checkpoint knows of its training data, e.g. `protocol` and `class_names`.
     """
@@ -58,7 +61,8 @@ class SkeletonEncoder:
         Args:
             joints: NumPy or torch, in the layout's unit: one sequence ``(T, V, C)`` or, with several persons,
                 ``(T, B, V, C)``; a list of such; or a batch ``(N, C, T, V, M)`` of sequences of one length. Absent
-                persons are zero.
+                persons are zero. A batch ``(N, T, V, C)`` looks like one sequence of several persons and goes in as
+                ``list(joints)``; where it can be told by its many "persons", it is refused.
             normalized: The coordinates are already as in the archive the encoder was trained on.
             batch_size: Sequences per forward pass.
 
@@ -68,14 +72,30 @@ class SkeletonEncoder:
         Raises:
             DataError: Shapes that do not fit the layout, values that are not finite, nobody in a sequence.
             UsageError: There is no sequence, or the checkpoint does not say how to normalise.
+
+        Warns:
+            UserWarning: Raw sequences hold more persons than the encoder looks at.
         """
-        sequences = _as_sequences(joints)
+        sequences = _as_sequences(joints, max(self.num_bodies, _MOST_BODIES))
         if not sequences:
             raise UsageError("joints is empty: give at least one sequence")
         prepared = (
             self._named(number, len(sequences), bodies, normalized) for number, bodies in enumerate(sequences, start=1)
         )
-        return np.concatenate(list(self.embed_prepared(prepared, batch_size)))
+        features = np.concatenate(list(self.embed_prepared(prepared, batch_size)))
+        if note := self.note_on_bodies(map(count_bodies, sequences)):
+            warnings.warn(note, stacklevel=2)
+        return features
+
+    def note_on_bodies(self, bodies: Iterable[int]) -> str:
+        """One line where sequences of so many persons each lose some to the encoder; else empty."""
+        more = [count for count in bodies if count > self.num_bodies]
+        if not more:
+            return ""
+        return (
+            f"{counted(len(more), 'sequence')} with up to {max(more)} bodies: the encoder looks at {self.num_bodies}, "
+            "the others are not used"
+        )
 
     def _named(self, number: int, count: int, bodies: FloatArray, normalized: bool) -> NDArray[np.float32]:
         try:
@@ -175,7 +195,12 @@ def checkpoint_kind(ckpt: str | Path) -> Literal["encoder", "classifier", "unkno
     return "classifier" if "classifier" in content else "encoder" if "hyper_parameters" in content else "unknown"
 
 
-def _as_sequences(joints: Any) -> list[FloatArray]:
+def count_bodies(bodies: FloatArray) -> int:
+    """How many persons of a sequence ``(T, B, V, C)`` are there in any frame; absent ones are zero."""
+    return int((bodies != 0).any(axis=(0, 2, 3)).sum())
+
+
+def _as_sequences(joints: Any, most_bodies: int) -> list[FloatArray]:
     """Whatever a user has as a list of sequences (T, B, V, C)."""
     if isinstance(joints, list | tuple):
         return [_one_sequence(each) for each in joints]
@@ -184,6 +209,11 @@ def _as_sequences(joints: Any) -> list[FloatArray]:
         if array.shape[1] != 3:
             raise DataError(f"found a batch of shape {array.shape}, expected (N, 3, frames, joints, bodies)")
         return list(array.transpose(0, 2, 4, 3, 1))
+    if array.ndim == 4 and array.shape[1] > most_bodies:
+        raise DataError(
+            f"found shape {array.shape}, i.e. one sequence of {array.shape[0]} frames with {array.shape[1]} bodies\n"
+            "for a batch of sequences give a list, list(joints); for one with that many bodies [joints]"
+        )
     return [_one_sequence(array)]
 
 

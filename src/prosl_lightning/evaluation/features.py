@@ -17,11 +17,13 @@ from prosl_lightning.data.batch import SkeletonBatch
 from prosl_lightning.data.datamodule import SkeletonDataModule
 from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.evaluation.fusion import fusion_weights
+from prosl_lightning.evaluation.neighbours import TIE
 from prosl_lightning.prosl.extract import extract
 from prosl_lightning.prosl.module import ProSLModule
 from prosl_lightning.prosl.out_of_memory import explained_in_training
 
 Precision = Literal["float32", "bfloat16"]
+_LOOKED_AT = 64, 1024  # test and training sequences that tell whether all features are nearly equal
 
 
 class FeatureTables(NamedTuple):
@@ -176,6 +178,21 @@ def embedding(module: ProSLModule, precision: Precision = "float32") -> Callable
             return module.embed(batch).float()
 
     return embed
+
+
+def nearly_equal(tables: FeatureTables) -> bool:
+    """Whether most of the features are one and the same: the encoder is untrained or collapsed.
+
+    So it is where, for more than half of the test sequences, half of the training sequences have the same cosine as the
+    nearest, to :data:`~prosl_lightning.evaluation.neighbours.TIE`. Looks at some sequences, evenly spread.
+    """
+    test, train = (
+        F.normalize(side[torch.linspace(0, len(side) - 1, min(len(side), most)).long()].double(), dim=1)
+        for side, most in zip((tables.test, tables.train), _LOOKED_AT, strict=True)
+    )
+    cosine = test @ train.T
+    ties = cosine.amax(dim=1) - cosine.median(dim=1).values <= TIE
+    return len(train) > 1 and bool(ties.double().mean() > 0.5)
 
 
 def fuse_tables(tables: Sequence[FeatureTables], weights: Sequence[float] | None = None) -> FeatureTables:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from prosl_lightning.data.datamodule import SkeletonDataModule
 from prosl_lightning.version import __version__
 
 _BLOCK = 1 << 22
+_OTHERS = ("torchmetrics", "scikit-learn", "scipy", "faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12")
 _NAMED = ("base", "semantic", "stream", "seed", "init_from")  # of a checkpoint's options; the rest is `options`
 
 
@@ -140,11 +142,17 @@ def file_sha256(path: str | Path) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computed a result."""
-    return {
+    """Versions of what computed a result; of packages that only some results need, those that are installed."""
+    found = {
         "prosl-lightning": __version__,
         "torch": torch.__version__,
         pl.__name__.replace("_", "-"): pl.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
+    for name in _OTHERS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

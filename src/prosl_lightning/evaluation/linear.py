@@ -6,7 +6,7 @@ protocol as encoding every clip again in each epoch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -98,23 +98,53 @@ def linear_evaluation(
         classifier: A layer to train instead of a fresh one.
         order: Epoch -> permutation of the training rows, instead of the seed's.
     """
-    device = tables.train.device
     if classifier is None:
-        classifier = new_head(tables.train.shape[1], num_classes, seed).to(device)
-    optimizer = torch.optim.SGD(classifier.parameters(), lr=learning_rate, momentum=0.9)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(milestones), gamma=0.1)
+        classifier = new_head(tables.train.shape[1], num_classes, seed).to(tables.train.device)
+    recipe = TrainingRecipe(learning_rate, epochs, tuple(milestones), batch_size)
     losses: list[Tensor] = []
-    accuracies: list[float] = []
-    for epoch in range(epochs):
+    found = linear_epochs(tables, classifier, recipe, seed=seed, order=order, losses=losses)
+    accuracies = [top1(logits, tables.test_labels) for logits in found]
+    return LinearResult(accuracies[-1], max(accuracies), classifier, torch.stack(losses).tolist())
+
+
+def linear_epochs(
+    tables: FeatureTables,
+    classifier: nn.Linear,
+    recipe: TrainingRecipe,
+    *,
+    seed: int = 0,
+    order: Callable[[int], Tensor] | None = None,
+    losses: list[Tensor] | None = None,
+) -> Iterator[Tensor]:
+    """Train a linear layer epoch by epoch, as :func:`linear_evaluation` does, and give the test set's logits (Q, K).
+
+    So several layers can be trained side by side and their fusion be judged after each epoch.
+
+    Args:
+        tables: Features and classes of both parts.
+        classifier: The layer, on the features' device; it is trained in place.
+        recipe: Optimisation.
+        seed: Of the order.
+        order: Epoch -> permutation of the training rows, instead of the seed's.
+        losses: Takes the training loss of each step.
+    """
+    optimizer = torch.optim.SGD(
+        classifier.parameters(), recipe.learning_rate, recipe.sgd_momentum, weight_decay=recipe.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(recipe.milestones), gamma=0.1)
+    for epoch in range(recipe.epochs):
         rows = order(epoch) if order else torch.randperm(len(tables.train), generator=generator("cpu", seed, epoch))
-        for batch in rows.to(device).split(batch_size):
+        for batch in rows.to(tables.train.device).split(recipe.batch_size):
             loss = F.cross_entropy(classifier(tables.train[batch]), tables.train_labels[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            losses.append(loss.detach())
+            if losses is not None:
+                losses.append(loss.detach())
         schedule.step()
-        with torch.no_grad():
-            right = classifier(tables.test).argmax(dim=1) == tables.test_labels
-        accuracies.append(100 * float(right.double().mean()))
-    return LinearResult(accuracies[-1], max(accuracies), classifier, torch.stack(losses).tolist())
+        yield classifier(tables.test).detach()
+
+
+def top1(logits: Tensor, labels: Tensor) -> float:
+    """Percent of the rows of logits (Q, K) whose largest is the label's, (Q,) int64."""
+    return 100 * float((logits.argmax(dim=1) == labels).double().mean())

@@ -18,6 +18,7 @@ from prosl_lightning.prosl.out_of_memory import explained_in_training
 from prosl_lightning.seeds import generator, seeded
 
 _PROBE_EPOCHS = 100
+_NO_LABELS = "OnlineEvaluation needs labels, and the training set has none: leave the callback out"
 
 
 class OnlineEvaluation(pl.Callback):
@@ -26,6 +27,8 @@ class OnlineEvaluation(pl.Callback):
     A part of the labelled training set, drawn once by `seed`, asks; another is the gallery and trains a linear layer
     (100 epochs, learning rate 2, as in the linear evaluation). The test set is never touched, so these figures may
     steer a run. They are no results: the encoder has been trained on all of these sequences, if without labels.
+    They are higher than a cross-subject test would be, too: the sequences that ask are drawn one by one, so the same
+    people are on both sides. Compare them between epochs and runs, not with test figures.
     Weights, random draws and modes of the training are left as they were.
 
     Args:
@@ -62,12 +65,21 @@ class OnlineEvaluation(pl.Callback):
         self.linear, self.seed = linear, seed
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuse data that cannot be visited in order."""
-        datamodule = getattr(trainer, "datamodule", None)
-        if stage == "fit" and not hasattr(datamodule, "feature_dataloader"):
+        """Refuse data that cannot be visited in order or have no labels, before anything is trained."""
+        if stage != "fit":
+            return
+        datamodule: Any = getattr(trainer, "datamodule", None)
+        if not hasattr(datamodule, "feature_dataloader"):
             raise UsageError(
                 "OnlineEvaluation needs a data module with num_samples and feature_dataloader(): see SkeletonDataModule"
             )
+        drawn, labelled = self._drawn(datamodule.num_samples), 0
+        with seeded(pl_module.device, self.seed):  # a loader that starts draws a seed for its workers
+            for batch in datamodule.feature_dataloader():
+                labelled += int((drawn[batch.index.cpu()] & (batch.label >= 0).cpu()).sum())
+                if labelled >= 2:
+                    return
+        raise UsageError(_NO_LABELS)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Evaluate and log where it is time."""
@@ -99,7 +111,7 @@ class OnlineEvaluation(pl.Callback):
         features, labels = self._embed(module, datamodule)
         count = round(self.held_out * len(labels))
         if len(labels) < 2:
-            raise UsageError("OnlineEvaluation needs labels, and the training set has none: leave the callback out")
+            raise UsageError(_NO_LABELS)
         asks = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
         asks[torch.randperm(len(labels), generator=generator("cpu", self.seed, 1))[: max(count, 1)]] = True
         tables = FeatureTables(features[~asks], labels[~asks], features[asks], labels[asks])
@@ -112,12 +124,16 @@ class OnlineEvaluation(pl.Callback):
             measures["linear"] = probe.accuracy
         return measures
 
+    def _drawn(self, count: int) -> Tensor:
+        """Which of the training sequences take part, (count,) bool."""
+        wanted = torch.zeros(count, dtype=torch.bool)
+        wanted[torch.randperm(count, generator=generator("cpu", self.seed, 0))[: self.max_sequences]] = True
+        return wanted
+
     @torch.no_grad()
     def _embed(self, module: Any, datamodule: Any) -> tuple[Tensor, Tensor]:
         """Features and labels of the drawn sequences that have one."""
-        count = datamodule.num_samples
-        wanted = torch.zeros(count, dtype=torch.bool)
-        wanted[torch.randperm(count, generator=generator("cpu", self.seed, 0))[: self.max_sequences]] = True
+        wanted = self._drawn(datamodule.num_samples)
         features, labels = [], []
         for batch in iterate(module, datamodule.feature_dataloader()):
             rows = (wanted[batch.index.cpu()] & (batch.label >= 0).cpu()).nonzero().squeeze(1).to(module.device)

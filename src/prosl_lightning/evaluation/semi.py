@@ -26,6 +26,9 @@ from prosl_lightning.seeds import generator
 FINE_TUNING = TrainingRecipe(learning_rate=0.01, epochs=80, milestones=(50, 70), batch_size=64, train_crop=(0.5, 1.0))
 """CMD's recipe (`action_classification_cmd_semi.py`), of the same lineage as HiCo, which ships none."""
 
+USUAL_STEPS = 560
+"""Steps of the recipe's smallest published run: 1 % of NTU-60 is 400 sequences, 7 batches in each of 80 epochs."""
+
 Sampling = Literal["random", "stratified"]
 
 
@@ -90,6 +93,27 @@ def labelled_subset(
     if len(chosen) == 0:
         raise UsageError(f"fraction {fraction} of {len(known)} labelled training sequences is none: give a larger one")
     return np.sort(chosen).astype(np.int64)
+
+
+def few_steps(recipe: TrainingRecipe, labelled: int) -> str | None:
+    """One line where fine-tuning takes fewer optimiser steps than the recipe was made for, with the epochs to give.
+
+    Args:
+        recipe: Optimisation.
+        labelled: Sequences that carry labels.
+
+    Example:
+        >>> few_steps(FINE_TUNING, 43)
+        'note: 80 optimiser steps (1 in each epoch) are few: the recipe was made for 560 or more, --epochs 560'
+        >>> few_steps(FINE_TUNING, 400)
+    """
+    each = -(-labelled // recipe.batch_size)
+    if each * recipe.epochs >= USUAL_STEPS:
+        return None
+    return (
+        f"note: {each * recipe.epochs} optimiser steps ({each} in each epoch) are few: the recipe was made for "
+        f"{USUAL_STEPS} or more, --epochs {-(-USUAL_STEPS // each)}"
+    )
 
 
 class EpochOrder(Sampler[int]):

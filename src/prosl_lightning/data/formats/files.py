@@ -25,6 +25,7 @@ from prosl_lightning.errors import DataError, UsageError
 from prosl_lightning.skeleton import SkeletonLayout
 
 ARRAY_FORMAT, FOLDER_FORMAT = "npy", "files"
+NONE_USABLE = "nothing usable among the first files; "
 
 
 def open_array(path: str | Path, layout: str | SkeletonLayout | None = None, axes: str | None = None) -> Source:
@@ -86,7 +87,7 @@ def open_files(path: str | Path, layout: str | SkeletonLayout | None = None, axe
     usable = [sequence.bodies.shape[1] for sequence in sample if sequence.bodies is not None]
     if not usable:
         first = f"{sample[0].source}: {sample[0].error}" if sample else "no file is named in the table"
-        raise DataError(f"{root}: nothing usable among the first files; {first}")
+        raise DataError(f"{root}: {NONE_USABLE}{first}")
     source.num_bodies = min(max(usable), 2)
     _add_table(source, table)
     note_normalized(source, first_clips(source))
