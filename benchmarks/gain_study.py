@@ -178,11 +178,13 @@ class Study:
 def raw(studies: Mapping[str, Study]) -> None:
     """The rows of what is not encoded at all, 1-NN only: every stream, and all together."""
     first, together = next(iter(studies.values())), "+".join(studies)
-    for study in studies.values():
-        if not study.done(-1, "raw"):
-            study.write(-1, "raw", {"knn": nearest([study.raw_tables()])})
-    if len(studies) > 1 and not first.done(-1, "raw", stream=together):
-        tables = [study.raw_tables() for study in studies.values()]
+    together_done = len(studies) == 1 or first.done(-1, "raw", stream=together)
+    if together_done and all(study.done(-1, "raw") for study in studies.values()):
+        return
+    tables = [study.raw_tables() for study in studies.values()]
+    for study, own in zip(studies.values(), tables, strict=True):
+        study.write(-1, "raw", {"knn": nearest([own])})
+    if not together_done:
         first.write(-1, "raw", {"knn": nearest(tables)}, stream=together)
 
 

@@ -84,7 +84,8 @@ def load_inputs(
     if ckpts[0].startswith("[") and not Path(ckpts[0]).exists():
         raise UsageError(f"--ckpt {ckpts[0]}: this evaluation takes one checkpoint")
     modules = [load_module(ckpt) for ckpt in ckpts]
-    _check_distinct(ckpts)
+    if len(ckpts) > 1:  # reads them whole
+        _check_distinct(ckpts)
     for ckpt in ckpts:
         check_results(ckpt)
     recipes = {ckpt: stored_recipe(ckpt) for ckpt in ckpts}

@@ -142,7 +142,9 @@ def linear_epochs(
             if losses is not None:
                 losses.append(loss.detach())
         schedule.step()
-        yield classifier(tables.test).detach()
+        with torch.no_grad():
+            logits = classifier(tables.test)
+        yield logits
 
 
 def top1(logits: Tensor, labels: Tensor) -> float:
